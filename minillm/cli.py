@@ -1,0 +1,52 @@
+"""The command line: which command is run by which module.
+
+A module is imported only when its command is asked for: generating text does not wait for the Trainer.
+"""
+
+import sys
+from importlib import import_module
+
+from minillm import __version__
+from minillm.errors import fail
+
+COMMANDS = {
+    "fit": ("minillm.training.command", "train a model"),
+    "validate": ("minillm.training.command", "measure a checkpoint on the validation text"),
+    "test": ("minillm.training.command", "the same, under the names test_loss and so on"),
+    "predict": ("minillm.generation.command", "continue a prompt with a trained model"),
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run one command.
+
+    Args:
+        args: The command line after the program's name; by default this process's own.
+
+    Raises:
+        SystemExit: With code 2 if the input was wrong, 130 if interrupted.
+    """
+    args = sys.argv[1:] if args is None else args
+    if args and args[0] in ("-h", "--help"):
+        print(_usage())
+    elif args and args[0] == "--version":
+        print(f"minillm {__version__}")
+    elif not args or args[0] not in COMMANDS:
+        given = f"{args[0]!r} is not a command" if args else "a command is missing"
+        fail(f"{given}: give one of {', '.join(COMMANDS)}, or --help")
+    else:
+        module, _ = COMMANDS[args[0]]
+        try:
+            import_module(module).run(args)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _usage() -> str:
+    commands = "\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items())
+    return (
+        "usage: minillm COMMAND [--help] [flags]\n\n"
+        "A small Transformer language model, trained on Shakespeare.\n\n"
+        f"commands:\n{commands}\n\n"
+        "Begin with: minillm fit --config configs/minillm.yaml"
+    )

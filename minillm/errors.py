@@ -1,0 +1,33 @@
+"""What a person gets to read when the input was wrong: one line, and exit code 2."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+
+@contextmanager
+def exit_on_wrong_input(*also: type[Exception]) -> Iterator[None]:
+    """Report errors of the code inside, which reads what the user gave, as the user's.
+
+    Args:
+        also: Exceptions to report besides ValueError and OSError.
+    """
+    try:
+        yield
+    except (ValueError, OSError, *also) as error:
+        fail(str(error))
+
+
+def fail(message: str) -> NoReturn:
+    """Print one line to stderr and leave with exit code 2."""
+    print(f"minillm: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+class OneLineErrors:
+    """Mixed into an argument parser: what is wrong with a flag is said in one line too."""
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Leave with exit code 2."""
+        fail(message)

@@ -1,0 +1,77 @@
+"""From a checkpoint file to a model and its tokenizer, without Lightning."""
+
+import inspect
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minillm.model import Decoder
+from minillm.tokenizer import CharTokenizer
+
+RUNS = Path("lightning_logs")
+
+
+def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
+    """Load a trained model.
+
+    Args:
+        ckpt_path: A checkpoint file, a run folder (its best checkpoint), or `best` or `last` of the newest run.
+
+    Returns:
+        The model, in eval mode on the CPU, and its tokenizer.
+
+    Raises:
+        ValueError: Nothing is there, or it is not a whole checkpoint of ours.
+    """
+    path = find(ckpt_path)
+    checkpoint = read(path)
+    tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+    settings = checkpoint["hyper_parameters"]
+    model = Decoder(**{name: settings[name] for name in inspect.signature(Decoder).parameters})
+    prefix = "model."
+    model.load_state_dict({key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()})
+    return model.eval(), tokenizer
+
+
+def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:
+    """The checkpoint file that a name stands for.
+
+    Args:
+        ckpt_path: A checkpoint file, a run folder, or `best` or `last`: those of the newest run below
+            `lightning_logs/`.
+        in_folder: Which of the two to take from a run folder.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if str(ckpt_path) in ("best", "last"):
+        pattern = f"*/version_*/checkpoints/{ckpt_path}.ckpt"
+        found = sorted(RUNS.glob(pattern), key=lambda file: file.stat().st_mtime_ns)
+        if not found:
+            raise ValueError(f"no {ckpt_path!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
+        return found[-1]
+    path = Path(ckpt_path)
+    if path.is_dir():
+        path = path / "checkpoints" / f"{in_folder}.ckpt"
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}: give a checkpoint file, a run folder, 'best' or 'last'")
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file, as plain values only: a pickle that would run code is refused.
+
+    Raises:
+        ValueError: The file is not a whole checkpoint of ours.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or ["it is empty"])[0]
+        raise ValueError(f"{path} is not a MiniLLM checkpoint, or not a whole one ({reason})") from error
+    needed = {"state_dict", "hyper_parameters", "tokenizer"}
+    if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
+        raise ValueError(f"{path} is not a MiniLLM checkpoint (it lacks one of {sorted(needed)})")
+    return checkpoint

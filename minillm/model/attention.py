@@ -1,0 +1,65 @@
+"""Multi-head causal self-attention, with the formula written out."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from minillm.model.dropout import Dropout
+
+
+def attention_weights(query: Tensor, key: Tensor) -> Tensor:
+    """How much each position looks at itself and at each earlier one: softmax(Q Kᵀ / √D) under a causal mask.
+
+    Args:
+        query: (B, H, T, D)
+        key: (B, H, T, D)
+
+    Returns:
+        (B, H, T, T): row t holds the weights of position t, which sum to 1 and are 0 after column t.
+
+    Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
+    """
+    T, D = query.shape[-2:]
+    scores = (query / math.sqrt(D)) @ key.transpose(-2, -1)
+    future = torch.full((T, T), -math.inf, dtype=scores.dtype, device=scores.device).triu(diagonal=1)
+    return torch.softmax(scores + future, dim=-1)
+
+
+class CausalSelfAttention(nn.Module):
+    """Let every position gather what it needs from the positions before it, in several ways (heads) at once.
+
+    Args:
+        embed_dim: Channels C of input and output.
+        num_heads: Heads H; each works on C / H channels.
+        dropout: Probability of dropping an attention weight, and an output channel.
+
+    Raises:
+        ValueError: `embed_dim` is not a multiple of `num_heads`.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"embed_dim {embed_dim} must be divisible by num_heads {num_heads}")
+        self.num_heads = num_heads
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)  # the three projections side by side
+        self.projection = nn.Linear(embed_dim, embed_dim)
+        self.weight_dropout = Dropout(dropout)
+        self.output_dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, T, C) to (B, T, C)."""
+        query, key, value = self._heads(x)
+        gathered = self.weight_dropout(attention_weights(query, key)) @ value  # (B, H, T, D)
+        return self.output_dropout(self.projection(gathered.transpose(1, 2).flatten(start_dim=2)))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """The attention weights (B, H, T, T) for an input (B, T, C), to look at."""
+        query, key, _ = self._heads(x)
+        return attention_weights(query, key)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value for each head, (B, H, T, D) each."""
+        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return query, key, value

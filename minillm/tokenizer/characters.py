@@ -1,0 +1,65 @@
+"""One token a character."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Self
+
+_TYPOGRAPHIC = str.maketrans("‘’‚“”„–—…", "'''\"\"\"--.")
+
+
+class CharTokenizer:
+    """A token is a character, its id the character's place in the alphabet: in "abc", "cab" is [2, 0, 1].
+
+    Args:
+        alphabet: The known characters, each once.
+
+    Raises:
+        ValueError: The alphabet is empty or repeats a character.
+    """
+
+    def __init__(self, alphabet: str) -> None:
+        self.alphabet = alphabet
+        self._ids = {character: index for index, character in enumerate(alphabet)}
+        if not alphabet or len(self._ids) != len(alphabet):
+            raise ValueError(f"an alphabet holds at least one character and each only once, got {alphabet!r}")
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """The tokenizer whose alphabet is the sorted characters of a text."""
+        return cls("".join(sorted(set(text))))
+
+    @property
+    def vocab_size(self) -> int:
+        """How many different tokens there are."""
+        return len(self.alphabet)
+
+    def encode(self, text: str) -> list[int]:
+        """Turn text into token ids.
+
+        Raises:
+            ValueError: A character is not in the alphabet; the message says which, where, and the nearest that is.
+        """
+        try:
+            return [self._ids[character] for character in text]
+        except KeyError as error:
+            unknown = error.args[0]
+            raise ValueError(
+                f"character {unknown!r} (U+{ord(unknown):04X}) at position {text.index(unknown)} of {_shortened(text)!r} "
+                f"is not among the {self.vocab_size} that the model knows; the nearest is {self.nearest(unknown)!r}"
+            ) from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn token ids back into text."""
+        return "".join(self.alphabet[index] for index in ids)
+
+    def nearest(self, character: str) -> str:
+        """The known character most like another: without its accent, in the other case, or next in code order."""
+        plain = unicodedata.normalize("NFKD", character.translate(_TYPOGRAPHIC))[0]
+        for candidate in (plain, plain.swapcase()):
+            if candidate in self._ids:
+                return candidate
+        return min(self.alphabet, key=lambda known: abs(ord(known) - ord(plain)))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,181 @@
+"""`fit`, `validate` and `test`: LightningCLI with our defaults, our links and our run folder."""
+
+import inspect
+import logging
+import os
+import sys
+import warnings
+from operator import attrgetter
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from minillm.data import TextDataModule
+from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
+from minillm.generation.checkpoint import RUNS, find, read
+from minillm.model import Decoder
+from minillm.training.attention_maps import AttentionMaps
+from minillm.training.checkpoints import BestCheckpoint, LastCheckpoint
+from minillm.training.final_validation import FinalValidation
+from minillm.training.module import LanguageModel
+from minillm.training.precision import fastest_precision
+from minillm.training.progress import PlainProgress
+from minillm.training.samples import Samples
+from minillm.training.throughput import Throughput
+
+TRAINER_DEFAULTS = {
+    "max_steps": 4000,
+    "max_epochs": -1,
+    "val_check_interval": 500,
+    "check_val_every_n_epoch": None,
+    "log_every_n_steps": 50,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the datamodule gives every rank its own windows
+    "enable_model_summary": False,
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": str(RUNS), "name": "minillm", "default_hp_metric": False},
+    },
+}
+HARMLESS_WARNINGS = (
+    "does not have many workers",  # a batch is one gather of 0.1 ms
+    "Experiment logs directory",  # CSVLogger finds the folder that TensorBoardLogger has just made
+    "You're resuming from a checkpoint that ended before the epoch ended",  # BatchNumbers goes on where it stopped
+    "``instantiate_classes`` was deprecated",  # Lightning's own business
+    "By default only one JsonargparseDeprecationWarning",
+    "`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's too
+)
+
+
+def run(args: list[str]) -> None:
+    """Run `fit`, `validate` or `test`.
+
+    Args:
+        args: The command line, from the subcommand on.
+    """
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", f"(?s).*{message}")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    MiniLLMCLI(
+        LanguageModel,
+        TextDataModule,
+        save_config_callback=SaveConfigOfFit,
+        trainer_defaults=TRAINER_DEFAULTS,
+        seed_everything_default=1337,
+        parser_class=Parser,
+        parser_kwargs={"prog": "minillm"},
+        auto_configure_optimizers=False,  # the module's own, not a choice of any optimizer
+        load_from_checkpoint_support=False,  # checkpoints hold plain values
+        args=args,
+    )
+
+
+class Parser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser, with short errors."""
+
+
+class SaveConfigOfFit(SaveConfigCallback):
+    """Keep the resolved configuration of a training run, and of nothing else, in its folder."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml."""
+        if stage == "fit" and trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class MiniLLMCLI(LightningCLI):
+    """LightningCLI where shared settings are given once, and a checkpoint brings its own."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The Trainer's methods that are commands, and the arguments that are not flags."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the configurable callbacks and the links."""
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(Samples, "samples")
+        parser.add_lightning_class_args(AttentionMaps, "attention_maps")
+        parser.link_arguments("data.context_length", "model.context_length")
+        parser.link_arguments("data.vocab_size", "model.vocab_size", apply_on="instantiate")
+        for target in ("samples.tokenizer", "attention_maps.tokenizer"):
+            parser.link_arguments("data", target, compute_fn=attrgetter("tokenizer"), apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and remember which settings were given rather than left at their defaults."""
+        self.config = parser.parse_args(args)
+        self.given = parser.parse_args(args, defaults=False)
+
+    def _parse_ckpt_path(self) -> None:
+        """Let a checkpoint's settings take the place of defaults, never of what was given.
+
+        LightningCLI's own version of this hook overrides what was given.
+        """
+        command = self.config.subcommand
+        settings, given = self.config[command], self.given[command]
+        settings.weights_only = True
+        if command == "fit" and settings.ckpt_path is None:
+            return
+        with exit_on_wrong_input():
+            path = find(settings.ckpt_path or "best", in_folder="last" if command == "fit" else "best")
+            checkpoint = read(path)
+        settings.ckpt_path = str(path)
+        saved = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
+        saved["data.context_length"] = saved["model.context_length"]
+        saved["data.corpus"] = checkpoint["datamodule_hyper_parameters"]["corpus"]
+        must_fit = {f"model.{name}" for name in inspect.signature(Decoder).parameters} - {"model.dropout"}
+        for key, value in saved.items():
+            asked = given.get(key, value)
+            if asked != value and key in {*must_fit, "data.context_length"}:
+                fail(f"--{key} {asked} does not fit {path}, which was trained with {value}: leave it out")
+            settings[key] = asked
+        alphabet = Namespace(alphabet=checkpoint["tokenizer"]["alphabet"])
+        settings.data.tokenizer = Namespace(class_path="minillm.tokenizer.CharTokenizer", init_args=alphabet)
+
+    def before_instantiate_classes(self) -> None:
+        """Settle what depends on the machine and on the command."""
+        trainer = self.config[self.subcommand].trainer
+        if trainer.precision is None:
+            trainer.precision = fastest_precision(trainer.accelerator)
+        if self.subcommand != "fit":
+            trainer.logger = False  # measuring leaves no run folder behind
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what goes wrong here was configured wrongly."""
+        with exit_on_wrong_input(MisconfigurationException):
+            super().instantiate_classes()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
+        settings = self._get(self.config_init, "trainer")
+        callbacks = [*(settings.callbacks or []), Throughput(), FinalValidation()]
+        if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgress())
+        trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        if isinstance(trainer.logger, TensorBoardLogger) and len(trainer.loggers) == 1:
+            events = trainer.logger
+            table = CSVLogger(events.save_dir, events.name, events.version, flush_logs_every_n_steps=1)
+            trainer.loggers = [events, table]
+        return trainer
+
+    def before_fit(self) -> None:
+        """Say in a line what is going to happen."""
+        if self.trainer.is_global_zero:
+            parameters = sum(parameter.numel() for parameter in self.model.parameters())
+            text = f"{len(self.datamodule.text):,} characters ({self.datamodule.vocab_size} different)"
+            where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
+            print(f"{parameters:,} parameters, {text}, {where}, into {self.trainer.log_dir}", flush=True)
+
+    def after_fit(self) -> None:
+        """Say what came out and how to write with it."""
+        best = next(callback for callback in self.trainer.callbacks if isinstance(callback, BestCheckpoint))
+        if self.trainer.is_global_zero and best.best_model_score is not None:
+            path = os.path.relpath(best.best_model_path)
+            print(f"best {best.monitor} {best.best_model_score:.4f}; now: minillm predict --ckpt_path {path}")

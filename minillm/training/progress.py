@@ -1,0 +1,40 @@
+"""Progress where nobody watches a terminal."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from torch import Tensor
+
+
+class PlainProgress(ProgressBar):
+    """Print a line every `log_every_n_steps` steps and at every validation, for logs and pipes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Print nothing."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Print again."""
+        self._enabled = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
+    ) -> None:
+        """Print how training goes."""
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            self._print(trainer, "train_loss", "chars_per_second")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what validation measured."""
+        self._print(trainer, "val_loss", "val_perplexity", "val_bits_per_char")
+
+    def _print(self, trainer: Trainer, *names: str) -> None:
+        if self._enabled and trainer.state.fn == "fit":
+            known = {name: trainer.callback_metrics[name].item() for name in names if name in trainer.callback_metrics}
+            values = [f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.4f}" for name, value in known.items()]
+            print(f"step {trainer.global_step}/{trainer.estimated_stepping_batches}", *values, sep="  ", flush=True)
