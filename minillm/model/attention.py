@@ -32,7 +32,7 @@ class CausalSelfAttention(nn.Module):
     Args:
         embed_dim: Channels C of input and output.
         num_heads: Heads H; each works on C / H channels.
-        dropout: Probability of dropping an attention weight, and an output channel.
+        dropout: Probability of dropping an output channel.
 
     Raises:
         ValueError: `embed_dim` is not a multiple of `num_heads`.
@@ -45,14 +45,13 @@ class CausalSelfAttention(nn.Module):
         self.num_heads = num_heads
         self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)  # the three projections side by side
         self.projection = nn.Linear(embed_dim, embed_dim)
-        self.weight_dropout = Dropout(dropout)
-        self.output_dropout = Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         query, key, value = self._heads(x)
-        gathered = self.weight_dropout(attention_weights(query, key)) @ value  # (B, H, T, D)
-        return self.output_dropout(self.projection(gathered.transpose(1, 2).flatten(start_dim=2)))
+        gathered = attention_weights(query, key) @ value  # (B, H, T, D): for each position a mean of values
+        return self.dropout(self.projection(gathered.transpose(1, 2).flatten(start_dim=2)))
 
     def weights(self, x: Tensor) -> Tensor:
         """The attention weights (B, H, T, T) for an input (B, T, C), to look at."""

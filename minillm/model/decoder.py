@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         embed_dim: Channels C of the residual stream.
         num_layers: Blocks.
         num_heads: Attention heads H in each block.
-        dropout: Probability of dropping, at the embedding, in the attention weights and after each branch.
+        dropout: Probability of dropping a channel of the embedding, and of what each branch adds.
 
     Raises:
         ValueError: A size is below 1, `embed_dim` is not a multiple of `num_heads`, or `dropout` is not in [0, 1).
@@ -97,8 +97,11 @@ class Decoder(nn.Module):
         return torch.stack(maps)
 
     def _embed(self, ids: Tensor) -> Tensor:
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        return self.dropout(self.token_embedding(ids) + self.position_embedding(positions))
+        device = ids.device
+        x = self.token_embedding(ids) + self.position_embedding(torch.arange(ids.shape[1], device=device))
+        if torch.is_autocast_enabled(device.type):  # a residual stream in bf16 spares a cast around every branch
+            x = x.to(torch.get_autocast_dtype(device.type))
+        return self.dropout(x)
 
     def _initialize(self) -> None:
         """GPT-2's: N(0, 0.02), and less for what each of the 2 x num_layers branches adds to the residual stream."""

@@ -1,6 +1,5 @@
 """`fit`, `validate` and `test`: LightningCLI with our defaults, our links and our run folder."""
 
-import inspect
 import logging
 import os
 import sys
@@ -18,15 +17,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from minillm.data import TextDataModule
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
 from minillm.generation.checkpoint import RUNS, find, read
-from minillm.model import Decoder
 from minillm.training.attention_maps import AttentionMaps
 from minillm.training.checkpoints import BestCheckpoint, LastCheckpoint
 from minillm.training.final_validation import FinalValidation
+from minillm.training.memory import keep_freed_memory
 from minillm.training.module import LanguageModel
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import PlainProgress
 from minillm.training.samples import Samples
-from minillm.training.throughput import Throughput
+from minillm.training.training_metrics import TrainingMetrics
 
 TRAINER_DEFAULTS = {
     "max_steps": 4000,
@@ -62,6 +61,7 @@ def run(args: list[str]) -> None:
         warnings.filterwarnings("ignore", f"(?s).*{message}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    keep_freed_memory()
     MiniLLMCLI(
         LanguageModel,
         TextDataModule,
@@ -109,35 +109,30 @@ class MiniLLMCLI(LightningCLI):
             parser.link_arguments("data", target, compute_fn=attrgetter("tokenizer"), apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and remember which settings were given rather than left at their defaults."""
+        """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
         self.config = parser.parse_args(args)
-        self.given = parser.parse_args(args, defaults=False)
-
-    def _parse_ckpt_path(self) -> None:
-        """Let a checkpoint's settings take the place of defaults, never of what was given.
-
-        LightningCLI's own version of this hook overrides what was given.
-        """
         command = self.config.subcommand
-        settings, given = self.config[command], self.given[command]
-        settings.weights_only = True
-        if command == "fit" and settings.ckpt_path is None:
+        if command == "fit" and self.config.fit.ckpt_path is None:
             return
         with exit_on_wrong_input():
-            path = find(settings.ckpt_path or "best", in_folder="last" if command == "fit" else "best")
+            path = find(self.config[command].ckpt_path or "best", in_folder="last" if command == "fit" else "best")
             checkpoint = read(path)
-        settings.ckpt_path = str(path)
         saved = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
-        saved["data.context_length"] = saved["model.context_length"]
+        saved["data.context_length"] = saved.pop("model.context_length")
         saved["data.corpus"] = checkpoint["datamodule_hyper_parameters"]["corpus"]
-        must_fit = {f"model.{name}" for name in inspect.signature(Decoder).parameters} - {"model.dropout"}
-        for key, value in saved.items():
-            asked = given.get(key, value)
-            if asked != value and key in {*must_fit, "data.context_length"}:
-                fail(f"--{key} {asked} does not fit {path}, which was trained with {value}: leave it out")
-            settings[key] = asked
+        del saved["model.vocab_size"]  # comes with the tokenizer
+        self._subcommand_parsers[command].set_defaults(saved)
+        self.config = parser.parse_args(args)
+        settings = self.config[command]
+        for name in ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads"):
+            if settings[name] != saved[name]:
+                fail(f"--{name} {settings[name]} does not fit {path}, trained with {saved[name]}: leave it out")
+        settings.ckpt_path, settings.weights_only = str(path), True
         alphabet = Namespace(alphabet=checkpoint["tokenizer"]["alphabet"])
         settings.data.tokenizer = Namespace(class_path="minillm.tokenizer.CharTokenizer", init_args=alphabet)
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: LightningCLI's version lets a checkpoint's settings override what is given."""
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine and on the command."""
@@ -155,7 +150,7 @@ class MiniLLMCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
         settings = self._get(self.config_init, "trainer")
-        callbacks = [*(settings.callbacks or []), Throughput(), FinalValidation()]
+        callbacks = [*(settings.callbacks or []), TrainingMetrics(), FinalValidation()]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgress())
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)

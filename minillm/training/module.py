@@ -22,7 +22,7 @@ class LanguageModel(LightningModule):
         embed_dim: Channels of the residual stream.
         num_layers: Blocks.
         num_heads: Attention heads in each block.
-        dropout: Probability of dropping, at the embedding, in the attention weights and after each branch.
+        dropout: Probability of dropping a channel of the embedding, and of what each branch adds.
         learning_rate: AdamW's step size, constant through the run.
         weight_decay: AdamW's, on matrices only.
 
@@ -53,9 +53,7 @@ class LanguageModel(LightningModule):
 
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
         """The mean loss, in nats a token, over windows (B, T + 1)."""
-        loss = self._loss(windows)
-        self.log("train_loss", loss)
-        return loss
+        return self._loss(windows)
 
     def validation_step(self, windows: Tensor, batch_idx: int) -> None:
         """Take windows (B, up to T + 1) into the mean."""

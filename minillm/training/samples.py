@@ -30,7 +30,7 @@ class Samples(Callback):
         self,
         tokenizer: CharTokenizer,
         prompt: str = "",
-        max_new_tokens: int = 300,
+        max_new_tokens: int = 200,
         temperature: float = 0.8,
         top_k: int | None = 40,
         seed: int = 1,
