@@ -15,7 +15,9 @@ def exit_on_wrong_input(*also: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError, *also) as error:
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except (ValueError, *also) as error:
         fail(str(error))
 
 

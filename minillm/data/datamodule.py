@@ -26,7 +26,7 @@ class TextDataModule(LightningDataModule):
 
     Raises:
         ValueError: A number is out of range, or the corpus cannot be had, or is too short for one window of training
-            and one token of validation.
+            and one token of validation, or has a character that the given tokenizer does not know.
     """
 
     def __init__(
@@ -50,25 +50,20 @@ class TextDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.text = load_text(corpus)
-        self.split = int(TRAIN_FRACTION * len(self.text))
-        if self.split <= context_length or len(self.text) - self.split < 2:
+        split = int(TRAIN_FRACTION * len(self.text))
+        if split <= context_length or len(self.text) - split < 2:
             raise ValueError(
-                f"corpus {corpus!r} is too short: it has {len(self.text)} characters, of which {self.split} are for "
+                f"corpus {corpus!r} is too short: it has {len(self.text)} characters, of which {split} are for "
                 f"training, and context_length {context_length} needs at least {context_length + 1} there"
             )
         self.tokenizer = tokenizer or CharTokenizer.from_text(self.text)
+        ids = torch.tensor(self.tokenizer.encode(self.text))
+        self.train_tokens, self.val_tokens = ids[:split], ids[split:]
 
     @property
     def vocab_size(self) -> int:
         """How many different tokens there are."""
         return self.tokenizer.vocab_size
-
-    def setup(self, stage: str | None = None) -> None:
-        """Encode the text and split it, once."""
-        if hasattr(self, "train_tokens"):
-            return
-        self.train_tokens = torch.tensor(self.tokenizer.encode(self.text[: self.split]))
-        self.val_tokens = torch.tensor(self.tokenizer.encode(self.text[self.split :]))
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Random windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""

@@ -25,7 +25,7 @@ class RandomWindows(Dataset[Tensor]):
     def __init__(self, tokens: Tensor, context_length: int, batch_size: int, seed: int, rank: int = 0) -> None:
         self.tokens = tokens
         self.batch_size = batch_size
-        self.key = [seed % 2**64, rank]
+        self.key = np.array([seed % 2**64, rank], dtype=np.uint64)
         self.num_starts = len(tokens) - context_length
         self.offsets = torch.arange(context_length + 1)
 

@@ -1,7 +1,8 @@
 """From a checkpoint file to a model and its tokenizer, without Lightning."""
 
 import inspect
-import pickle
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer
 
 RUNS = Path("lightning_logs")
+NEEDED = {"state_dict", "hyper_parameters", "tokenizer"}
 
 
 def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
@@ -27,11 +29,14 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
     """
     path = find(ckpt_path)
     checkpoint = read(path)
-    tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
-    settings = checkpoint["hyper_parameters"]
-    model = Decoder(**{name: settings[name] for name in inspect.signature(Decoder).parameters})
-    prefix = "model."
-    model.load_state_dict({key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()})
+    settings, prefix = checkpoint["hyper_parameters"], "model."
+    weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
+    try:
+        tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+        model = Decoder(**{name: settings[name] for name in inspect.signature(Decoder).parameters})
+        model.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} is not a MiniLLM checkpoint: its parts do not fit together ({error})") from error
     return model.eval(), tokenizer
 
 
@@ -67,11 +72,16 @@ def read(path: Path) -> dict[str, Any]:
         ValueError: The file is not a whole checkpoint of ours.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["it is empty"])[0]
-        raise ValueError(f"{path} is not a MiniLLM checkpoint, or not a whole one ({reason})") from error
-    needed = {"state_dict", "hyper_parameters", "tokenizer"}
-    if not isinstance(checkpoint, dict) or not needed <= checkpoint.keys():
-        raise ValueError(f"{path} is not a MiniLLM checkpoint (it lacks one of {sorted(needed)})")
+        with warnings.catch_warnings(action="ignore"):  # torch's advice is for those who wrote the file
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail anywhere in the reader
+        if path.stat().st_size == 0:
+            reason = "it is empty"
+        elif zipfile.is_zipfile(path):
+            reason = "it holds more than plain values"
+        else:
+            reason = "it is something else, or was cut off"
+        raise ValueError(f"{path} is not a whole MiniLLM checkpoint: {reason}") from error
+    if not isinstance(checkpoint, dict) or not NEEDED <= checkpoint.keys():
+        raise ValueError(f"{path} is not a MiniLLM checkpoint: it lacks one of {', '.join(sorted(NEEDED))}")
     return checkpoint

@@ -48,6 +48,8 @@ def run(args: list[str]) -> None:
             for number, sample in enumerate(samples, 1):
                 print(f"[{number}/{len(samples)}] {_replay(path, sample)}", file=sys.stderr)
                 text = _show(sample, generate(model, tokenizer, sample.prompt, **asdict(sample.settings)))
+                if len(samples) > 1 or sys.stdout.isatty():
+                    print()
                 if output is not None:
                     _record(output, path, sample, text)
         except BrokenPipeError:  # whoever reads stdout has seen enough; there is nowhere left to flush to
@@ -112,16 +114,13 @@ def _decode(content: bytes, source: object) -> str:
 
 
 def _show(sample: Sample, pieces: Iterator[str]) -> str:
-    """Stream a text to stdout; a person at a terminal also sees the prompt before it, and a line's end after it."""
-    terminal = sys.stdout.isatty()
-    if terminal:
+    """Stream a text to stdout; a person at a terminal also sees the prompt before it."""
+    if sys.stdout.isatty():
         print(sample.prompt[-SHOWN:], end="", file=sys.stderr, flush=True)
     made = []
     for piece in pieces:
         print(piece, end="", flush=True)
         made.append(piece)
-    if terminal:
-        print()
     return "".join(made)
 
 

@@ -55,7 +55,7 @@ class CharTokenizer:
     def nearest(self, character: str) -> str:
         """The known character most like another: without its accent, in the other case, or next in code order."""
         plain = unicodedata.normalize("NFKD", character.translate(_TYPOGRAPHIC))[0]
-        for candidate in (plain, plain.swapcase()):
+        for candidate in (plain, plain.swapcase(), "'" if plain == '"' else plain):
             if candidate in self._ids:
                 return candidate
         return min(self.alphabet, key=lambda known: abs(ord(known) - ord(plain)))

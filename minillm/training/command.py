@@ -2,10 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
@@ -45,9 +46,10 @@ HARMLESS_WARNINGS = (
     "does not have many workers",  # a batch is one gather of 0.1 ms
     "Experiment logs directory",  # CSVLogger finds the folder that TensorBoardLogger has just made
     "You're resuming from a checkpoint that ended before the epoch ended",  # BatchNumbers goes on where it stopped
-    "``instantiate_classes`` was deprecated",  # Lightning's own business
-    "By default only one JsonargparseDeprecationWarning",
-    "`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's too
+    "is smaller than the logging interval",  # the curves of a very short run have no points: so be it
+    "Be aware that when using `ckpt_path`",  # measuring needs none of the callbacks that training had
+    "The dirpath has changed from",  # a resumed run keeps its checkpoints in a folder of its own
+    "`isinstance(treespec, LeafSpec)` is deprecated",  # Lightning's own business
 )
 
 
@@ -57,8 +59,9 @@ def run(args: list[str]) -> None:
     Args:
         args: The command line, from the subcommand on.
     """
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # LightningCLI's own business
     for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", f"(?s).*{message}")
+        warnings.filterwarnings("ignore", f"(?s).*{re.escape(message)}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     keep_freed_memory()
@@ -77,7 +80,23 @@ def run(args: list[str]) -> None:
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with short errors."""
+    """LightningCLI's parser, with short errors that name the configuration file they are in."""
+
+    reading: str | None = None
+
+    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a configuration file."""
+        self.reading = str(cfg_path)
+        try:
+            config = super().parse_path(cfg_path, *args, **kwargs)
+        except UnicodeDecodeError as error:
+            self.error(f"not UTF-8 text: {error}")
+        self.reading = None
+        return config
+
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Leave with exit code 2."""
+        super().error(f"{self.reading}: {message}" if self.reading else message)
 
 
 class SaveConfigOfFit(SaveConfigCallback):
@@ -158,15 +177,27 @@ class MiniLLMCLI(LightningCLI):
             events = trainer.logger
             table = CSVLogger(events.save_dir, events.name, events.version, flush_logs_every_n_steps=1)
             trainer.loggers = [events, table]
+        if self.subcommand != "fit":  # the other callbacks are about training
+            trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, ProgressBar)]
         return trainer
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train; an interrupted training leaves like any other interrupted program."""
+        try:
+            self.trainer.fit(**kwargs)
+        except SystemExit:
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
 
     def before_fit(self) -> None:
         """Say in a line what is going to happen."""
+        folder = self.trainer.log_dir or "no folder"  # asked on every rank: the answer is broadcast
         if self.trainer.is_global_zero:
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             text = f"{len(self.datamodule.text):,} characters ({self.datamodule.vocab_size} different)"
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
-            print(f"{parameters:,} parameters, {text}, {where}, into {self.trainer.log_dir}", flush=True)
+            print(f"{parameters:,} parameters, {text}, {where}, into {folder}", flush=True)
 
     def after_fit(self) -> None:
         """Say what came out and how to write with it."""

@@ -86,7 +86,7 @@ class LanguageModel(LightningModule):
         return F.cross_entropy(logits.flatten(end_dim=1), windows[:, 1:].flatten())
 
     def _log_evaluation(self, split: str) -> None:
-        loss = self.mean_loss.compute().item()  # over all batches of all ranks
+        loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
         values = {"loss": loss, "perplexity": math.exp(loss), "bits_per_char": loss / math.log(2)}
-        self.log_dict({f"{split}_{name}": value for name, value in values.items()})
+        self.log_dict({f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)

@@ -42,15 +42,15 @@ class Samples(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one sample, if this is a run that keeps a folder."""
-        if trainer.state.fn != "fit" or not trainer.is_global_zero or trainer.log_dir is None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not trainer.is_global_zero or not loggers:
             return
         text = self.prompt + "".join(generate(pl_module.model, self.tokenizer, self.prompt, **self.settings))
         loss = trainer.callback_metrics["val_loss"]
-        with Path(trainer.log_dir, "samples.md").open("a", encoding="utf-8") as file:
-            file.write(f"## Step {trainer.global_step}, val_loss {loss:.4f}\n\n{_code_block(text)}\n\n")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text("sample", _code_block(text), trainer.global_step)
+        for logger in loggers:
+            logger.experiment.add_text("sample", _code_block(text), trainer.global_step)
+            with Path(logger.log_dir, "samples.md").open("a", encoding="utf-8") as file:
+                file.write(f"## Step {trainer.global_step}, val_loss {loss:.4f}\n\n{_code_block(text)}\n\n")
 
 
 def _code_block(text: str) -> str:

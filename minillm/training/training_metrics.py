@@ -35,8 +35,7 @@ class TrainingMetrics(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock until the next step."""
-        if trainer.state.fn == "fit":
-            self._stop_clock()
+        self._stop_clock()
 
     def _stop_clock(self) -> None:
         if self._since is not None:

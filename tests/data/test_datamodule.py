@@ -1,0 +1,83 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from minillm.data import TextDataModule
+from minillm.tokenizer import CharTokenizer
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    (tmp_path / "text.txt").write_text("0123456789" * 13, encoding="utf-8")
+    return str(tmp_path / "text.txt")
+
+
+def attached(data: TextDataModule, **trainer: int) -> TextDataModule:
+    """The datamodule, with a trainer in the given state."""
+    state = {"global_rank": 0, "world_size": 1, "max_steps": 10, "accumulate_grad_batches": 1, "global_step": 0}
+    data.trainer = SimpleNamespace(**{**state, **trainer})  # pyright: ignore[reportAttributeAccessIssue]
+    return data
+
+
+def test_the_first_90_percent_are_for_training_and_the_rest_for_validation(corpus: str):
+    data = attached(TextDataModule(corpus, context_length=7))
+    assert data.tokenizer.decode(data.train_tokens.tolist()) == ("0123456789" * 13)[:117]
+    assert data.tokenizer.decode(data.val_tokens.tolist()) == ("0123456789" * 13)[117:]
+
+
+def test_a_step_is_a_batch_of_windows_one_longer_than_the_context(corpus: str):
+    batches = list(attached(TextDataModule(corpus, context_length=7, batch_size=3)).train_dataloader())
+    assert [batch.shape for batch in batches] == [(3, 8)] * 10
+    assert {batch.dtype for batch in batches} == {torch.int64}
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_goes_on_with_the_next_batch(corpus: str, num_workers: int):
+    torch.manual_seed(5)
+    whole = list(attached(TextDataModule(corpus, context_length=7)).train_dataloader())
+    resumed = attached(TextDataModule(corpus, context_length=7, num_workers=num_workers), global_step=6)
+    assert [batch.tolist() for batch in resumed.train_dataloader()] == [batch.tolist() for batch in whole[6:]]
+
+
+def test_ranks_share_the_validation_text_and_draw_windows_of_their_own(corpus: str):
+    ranks = [
+        attached(TextDataModule(corpus, context_length=2, batch_size=2), global_rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+    targets = [batch[:, 1:].flatten() for data in ranks for batch in data.val_dataloader()]
+    assert sorted(torch.cat(targets).tolist()) == sorted(ranks[0].val_tokens[1:].tolist())
+    first, second = (next(iter(data.train_dataloader())) for data in ranks)
+    assert not torch.equal(first, second)
+
+
+def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(corpus: str):
+    data = attached(TextDataModule(corpus, context_length=7, batch_size=2), max_steps=-1)
+    first = list(data.train_dataloader())
+    assert len(first) == 9  # 117 characters in windows of 7, two at a time
+    data.trainer.global_step = 9  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    second = list(data.train_dataloader())
+    assert len(second) == 9
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_given_tokenizer_is_kept(corpus: str):
+    tokenizer = CharTokenizer("9876543210ab")
+    data = attached(TextDataModule(corpus, context_length=7, tokenizer=tokenizer))
+    assert data.vocab_size == 12
+    assert data.train_tokens[:3].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context_length": 117}, "130 characters, of which 117 are for training, and context_length 117 needs at least 118"),
+        ({"context_length": 0}, "context_length must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(corpus: str, settings: dict[str, int], message: str):
+    with pytest.raises(ValueError, match=message):
+        TextDataModule(corpus, **settings)

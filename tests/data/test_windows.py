@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillm.data.windows import ConsecutiveWindows, RandomWindows
+
+
+def starts(windows: RandomWindows, n: int) -> list[int]:
+    """Where the windows of batch n begin, in a text in which token i is i."""
+    return windows[n][:, 0].tolist()
+
+
+def test_a_batch_is_a_pure_function_of_seed_rank_and_number():
+    tokens = torch.arange(1000)
+    first = RandomWindows(tokens, 7, 5, seed=11, rank=1)
+    second = RandomWindows(tokens, 7, 5, seed=11, rank=1)
+    forwards = [first[n] for n in range(13)]
+    backwards = [second[n] for n in reversed(range(13))]
+    assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
+
+
+def test_seeds_ranks_and_numbers_give_different_batches():
+    tokens = torch.arange(100_000)
+    seen = {
+        tuple(starts(RandomWindows(tokens, 7, 5, seed, rank), n))
+        for seed in (0, 1, 2**63, 2**64 - 1)
+        for rank in range(3)
+        for n in (0, 1, 2, 10**6)
+    }
+    assert len(seen) == 4 * 3 * 4
+
+
+@given(
+    length=st.integers(2, 60),
+    context_length=st.integers(1, 59),
+    seed=st.integers(0, 2**64 - 1),
+    n=st.integers(0, 2**40),
+)
+def test_windows_are_runs_of_the_text_and_stay_inside(length: int, context_length: int, seed: int, n: int):
+    context_length = min(context_length, length - 1)
+    batch = RandomWindows(torch.arange(length), context_length, 17, seed)[n]
+    assert batch.shape == (17, context_length + 1)
+    assert torch.equal(batch, batch[:, :1] + torch.arange(context_length + 1))
+    assert 0 <= batch.min() <= batch.max() < length
+
+
+def test_every_start_is_equally_likely():
+    num_starts, batches, batch_size = 13, 500, 26
+    windows = RandomWindows(torch.arange(num_starts + 7), 7, batch_size, seed=5)
+    counts = torch.stack([windows[n][:, 0] for n in range(batches)]).flatten().bincount(minlength=num_starts)
+    assert len(counts) == num_starts
+    expected = batches * batch_size / num_starts
+    chi_squared = ((counts - expected) ** 2 / expected).sum().item()
+    assert chi_squared < 32.9  # 12 degrees of freedom: exceeded once in a thousand
+
+
+@given(length=st.integers(2, 200), context_length=st.integers(1, 60), batch_size=st.integers(1, 9))
+def test_consecutive_windows_predict_every_token_but_the_first_once(length: int, context_length: int, batch_size: int):
+    windows = ConsecutiveWindows(torch.arange(length), context_length, batch_size)
+    batches = [windows[index] for index in range(len(windows))]
+    assert torch.cat([batch[:, 1:].flatten() for batch in batches]).tolist() == list(range(1, length))
+    for batch in batches:
+        assert torch.equal(batch[:, 1:], batch[:, :-1] + 1)
+        assert len(batch) <= batch_size
+        assert batch.shape[1] <= context_length + 1
+
+
+def test_a_text_as_long_as_one_window_is_one_window():
+    (only,) = [ConsecutiveWindows(torch.arange(8), 7, 3)[0]]
+    assert only.tolist() == [list(range(8))]
+    assert len(ConsecutiveWindows(torch.arange(8), 7, 3)) == 1
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_the_stream_is_philoxs_own(n: int):
+    """Salmon et al.'s Philox 4x64, asked for directly: the stream must not change from version to version."""
+    generator = np.random.Philox(key=np.array([7, 2], dtype=np.uint64), counter=np.array([0, n, 0, 0], dtype=np.uint64))
+    expected = [int(draw) % 93 for draw in generator.random_raw(5)]
+    assert starts(RandomWindows(torch.arange(100), 7, 5, seed=7, rank=2), n) == expected

@@ -1,0 +1,113 @@
+import io
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _in_smoke_run(in_smoke_run: Path):
+    """Every test here has a trained model at hand."""
+
+
+def test_stdout_is_the_generated_text_alone_and_a_seed_repeats_it(minillm: Run):
+    arguments = ("predict", "--ckpt_path", "best", "--prompt", "ROMEO:", "--max_new_tokens", 50, "--top_k", 40, "--seed", 1)
+    code, out, err = minillm(*arguments)
+    assert (code, len(out)) == (0, 50)
+    assert "--seed 1" in err
+    assert minillm(*arguments) == (code, out, err)
+
+
+def test_the_replay_command_on_stderr_makes_the_same_text(minillm: Run):
+    code, out, err = minillm(
+        "predict", "--prompt", "it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
+    )
+    replay = shlex.split(err.split("minillm ", 1)[1])
+    assert minillm(*replay)[:2] == (code, out)
+
+
+def test_samples_have_seeds_that_follow_each_other_and_can_be_had_alone(minillm: Run, tmp_path: Path):
+    output = tmp_path / "samples.jsonl"
+    code, out, err = minillm(
+        "predict", "--prompt", "A", "--max_new_tokens", 20, "--num_samples", 3, "--seed", 7, "--output", output
+    )
+    lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert code == 0
+    assert out == "".join(f"{line['text']}\n" for line in lines)
+    assert [line["seed"] for line in lines] == [7, 8, 9]
+    assert err.count("\n") == 3
+    assert minillm("predict", "--prompt", "A", "--max_new_tokens", 20, "--seed", 8)[1] == lines[1]["text"]
+
+
+def test_prompts_come_from_a_file_one_a_line(minillm: Run, tmp_path: Path):
+    (tmp_path / "prompts.txt").write_text("ROMEO:\n\nJULIET:\n", encoding="utf-8")
+    output = tmp_path / "samples.jsonl"
+    minillm("predict", "--prompt_file", tmp_path / "prompts.txt", "--max_new_tokens", 5, "--output", output)
+    assert [json.loads(line)["prompt"] for line in output.read_text().splitlines()] == ["ROMEO:", "JULIET:"]
+
+
+def test_stdin_is_the_prompt_where_none_is_given(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+    expected = minillm("predict", "--prompt", "O, ", "--max_new_tokens", 20, "--seed", 3)[1]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"O, ")))
+    assert minillm("predict", "--max_new_tokens", 20, "--seed", 3)[1] == expected
+
+
+def test_a_long_prompt_is_read_whole_and_not_repeated(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"O" * 10_000_000)))
+    code, out, err = minillm("predict", "--max_new_tokens", 5)
+    assert (code, len(out)) == (0, 5)
+    assert len(err) < 500
+
+
+def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
+    command = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 3000 | head -c 3"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stdout)) == (0, 3)
+    assert "Error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperature", "-1"], "temperature must be 0"),
+        (["--temperature", "warm"], "argument --temperature: invalid float value: 'warm'"),
+        (["--top_k", "0"], "top_k must be at least 1"),
+        (["--top_p", "2"], "top_p must be above 0 and at most 1"),
+        (["--max_new_tokens", "0"], "max_new_tokens must be at least 1"),
+        (["--num_samples", "0"], "num_samples must be at least 1"),
+        (["--seed", "-5"], "seed must be at least 0"),
+        (["--stop", ""], "a stop string must hold at least one character"),
+        (["--prompt", "Juliét"], "'é' (U+00E9) at position 4 of 'Juliét' is not among the 65 that the model knows; the nearest is 'e'"),
+        (["--prompt_file", "missing.txt"], "missing.txt: No such file or directory"),
+        (["--prompt", "A", "--prompt_file", "b"], "not allowed with argument --prompt"),
+        (["--ckpt_path", "nothing"], "no checkpoint at nothing"),
+        (["--output", "/no/such/folder/samples.jsonl"], "/no/such/folder/samples.jsonl: No such file or directory"),
+        (["--output", "lightning_logs/smoke/version_0/config.yaml"], "config.yaml: File exists"),
+        (["--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
+    ],
+)
+def test_what_is_asked_wrongly_gets_one_line_and_exit_code_2(minillm: Run, arguments: list[str], message: str):
+    before = sorted(Path().rglob("*"))
+    prompt = [] if "--prompt" in arguments or "--prompt_file" in arguments else ["--prompt", "A"]
+    code, out, err = minillm("predict", *prompt, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("minillm: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_prompts_that_are_not_utf8_are_refused(minillm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
+    assert minillm("predict", "--prompt_file", tmp_path / "empty.txt")[2].endswith("holds no prompt: write one on each line\n")
+    assert "latin1.txt is not UTF-8 text: byte 0xe9 at 3" in minillm("predict", "--prompt_file", tmp_path / "latin1.txt")[2]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+    code, _, err = minillm("predict")
+    assert (code, "stdin is not UTF-8 text: byte 0xff at 0" in err) == (2, True)

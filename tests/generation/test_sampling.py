@@ -1,0 +1,77 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from minillm.generation.sampling import keep_top_k, keep_top_p, sample
+
+LOGITS = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]]))
+GRID = 1000
+
+
+def chances(logits: Tensor, **settings: float) -> list[float]:
+    """How often each token is chosen when the random number runs evenly through [0, 1)."""
+    uniform = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
+    ids = sample(logits.expand(GRID, -1), uniform, **settings)  # pyright: ignore[reportArgumentType]
+    return (ids.bincount(minlength=logits.shape[-1]) / GRID).tolist()
+
+
+def test_tokens_are_chosen_with_the_probabilities_of_the_softmax():
+    assert chances(LOGITS) == pytest.approx([0.1, 0.4, 0.2, 0.3], abs=1 / GRID)
+
+
+def test_temperature_is_a_power_of_the_probabilities():
+    squares = torch.tensor([0.01, 0.16, 0.04, 0.09])
+    assert chances(LOGITS, temperature=0.5) == pytest.approx((squares / squares.sum()).tolist(), abs=1 / GRID)
+
+
+def test_top_k_keeps_the_likeliest_in_proportion():
+    assert chances(LOGITS, top_k=2) == pytest.approx([0, 4 / 7, 0, 3 / 7], abs=1 / GRID)
+
+
+def test_top_p_keeps_the_fewest_that_reach_it():
+    assert chances(LOGITS, top_p=0.69) == pytest.approx([0, 4 / 7, 0, 3 / 7], abs=1 / GRID)
+    assert chances(LOGITS, top_p=0.71) == pytest.approx([0, 4 / 9, 2 / 9, 3 / 9], abs=1 / GRID)
+    assert chances(LOGITS, top_p=0.01) == [0, 1, 0, 0]
+
+
+def test_temperature_zero_and_top_k_one_take_the_likeliest():
+    assert chances(LOGITS, temperature=0) == chances(LOGITS, top_k=1) == [0, 1, 0, 0]
+
+
+def test_ties_with_the_last_of_top_k_stay():
+    kept = keep_top_k(torch.tensor([[1.0, 2.0, 2.0, 3.0]]), 2)
+    assert torch.isfinite(kept).tolist() == [[False, True, True, True]]
+
+
+def test_top_p_of_one_keeps_everything():
+    assert torch.equal(keep_top_p(LOGITS, 1.0), LOGITS)
+
+
+def test_rows_of_a_batch_do_not_mix():
+    rows = torch.tensor([[0.0, 9.0, -math.inf], [-math.inf, 0.0, 1.0]])
+    uniform = torch.tensor([0.5, 0.5])
+    apart = [sample(row[None], uniform[:1], top_k=2, top_p=0.9).item() for row in rows]
+    assert sample(rows, uniform, top_k=2, top_p=0.9).tolist() == apart
+
+
+@given(
+    logits=st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=12),
+    uniform=st.floats(0, 1, exclude_max=True),
+    temperature=st.sampled_from([0.0, 1e-6, 1e-3, 1.0, 1e3, 1e6]),
+    top_k=st.none() | st.integers(1, 20),
+    top_p=st.none() | st.floats(1e-6, 1.0),
+)
+def test_the_choice_is_always_a_token_that_the_filters_allow(
+    logits: list[float], uniform: float, temperature: float, top_k: int | None, top_p: float | None
+):
+    row = torch.tensor([logits])
+    (chosen,) = sample(row, torch.tensor([uniform], dtype=torch.float64), temperature, top_k, top_p).tolist()
+    assert 0 <= chosen < len(logits)
+    if temperature == 0 or top_k == 1:
+        assert logits[chosen] == max(logits)
+    if top_k is not None:
+        assert sum(other > logits[chosen] for other in logits) < top_k

@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from minillm.model import Decoder
+
+V, T, C, L, H = 11, 7, 15, 2, 3
+
+
+def decoder(dropout: float = 0.0, **changes: int) -> Decoder:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": V, "context_length": T, "embed_dim": C, "num_layers": L, "num_heads": H, **changes}
+    return Decoder(dropout=dropout, **sizes)
+
+
+TWIN_NAMES = {
+    "token_embedding": "transformer.wte",
+    "position_embedding": "transformer.wpe",
+    "final_norm": "transformer.ln_f",
+    "output_head": "lm_head",
+    "attention_norm": "ln_1",
+    "attention.query_key_value": "attn.c_attn",
+    "attention.projection": "attn.c_proj",
+    "feed_forward_norm": "ln_2",
+    "feed_forward.expand": "mlp.c_fc",
+    "feed_forward.projection": "mlp.c_proj",
+}
+
+
+def twin(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """A parameter (or its gradient) as Hugging Face's GPT-2 names and keeps it: matrices in blocks are transposed."""
+    layer, kind = name.rsplit(".", 1)
+    if not layer.startswith("blocks."):
+        return f"{TWIN_NAMES[layer]}.{kind}", value
+    _, number, layer = layer.split(".", 2)
+    return f"transformer.h.{number}.{TWIN_NAMES[layer]}.{kind}", value.T if value.ndim == 2 else value
+
+
+def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
+    model = decoder()
+    with torch.no_grad():
+        for parameter in model.parameters():  # biases and norms too, and larger than at the start
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    sizes = {"vocab_size": V, "n_positions": T, "n_embd": C, "n_layer": L, "n_head": H}
+    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, activation_function="gelu", tie_word_embeddings=False))
+    gpt2.load_state_dict(dict(twin(name, value) for name, value in model.state_dict().items()))
+
+    ids = torch.randint(V, (3, T))
+    ours, theirs = model(ids), gpt2(ids).logits
+    torch.testing.assert_close(ours, theirs)
+
+    for logits in (ours, theirs):
+        F.cross_entropy(logits.flatten(end_dim=1), ids.flatten()).backward()
+    gradients = dict(twin(name, parameter.grad) for name, parameter in model.named_parameters())
+    torch.testing.assert_close(gradients, {name: parameter.grad for name, parameter in gpt2.named_parameters()})
+
+
+def test_future_tokens_have_no_gradient_into_past_logits_and_past_ones_do():
+    model = decoder()
+    embedded = model.token_embedding(torch.randint(V, (1, T))).detach().requires_grad_()
+    model.token_embedding.forward = lambda ids: embedded  # pyright: ignore[reportAttributeAccessIssue]
+    for t in range(T):
+        (gradient,) = torch.autograd.grad(model(torch.zeros(1, T, dtype=torch.long))[0, t].pow(2).sum(), embedded)
+        reached = gradient[0].abs().amax(dim=-1) > 0
+        assert reached.tolist() == [True] * (t + 1) + [False] * (T - t - 1)
+
+
+def test_the_parameter_count_is_that_of_the_closed_form():
+    count = sum(parameter.numel() for parameter in decoder().parameters())
+    block = 12 * C**2 + 13 * C  # matrices 3 + 1 + 4 + 4; biases 3 + 1 + 4 + 1; norms 2 + 2
+    assert count == 2 * V * C + T * C + L * block + 2 * C
+
+
+def test_the_loss_of_an_untrained_model_is_that_of_a_uniform_guess():
+    model = decoder(vocab_size=65, context_length=64, embed_dim=128, num_heads=4)
+    ids = torch.randint(65, (8, 64))
+    loss = F.cross_entropy(model(ids).flatten(end_dim=1), torch.randint(65, (8 * 64,)))
+    assert loss.item() == pytest.approx(math.log(65), abs=0.05)
+
+
+def test_initial_weights_have_gpt2s_spread():
+    model = decoder(embed_dim=96, num_layers=8)
+    for name, parameter in model.named_parameters():
+        if name.endswith("projection.weight"):
+            assert parameter.std().item() == pytest.approx(0.02 / 4, rel=0.1)  # 4 = sqrt(2 x 8 layers)
+        elif parameter.ndim == 2:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.1)
+        else:
+            assert parameter.unique().tolist() == [1.0 if name.endswith("norm.weight") else 0.0]
+
+
+def test_one_batch_can_be_learned_by_heart():
+    model = decoder(embed_dim=48)
+    windows = torch.randint(V, (4, T + 1))
+    windows[:, 0] = torch.arange(4)  # so that the first token tells which
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        loss = F.cross_entropy(model(windows[:, :-1]).flatten(end_dim=1), windows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.01
+
+
+def test_a_shorter_text_gets_the_same_logits_as_the_beginning_of_a_longer_one():
+    model, ids = decoder(), torch.randint(V, (2, T))
+    torch.testing.assert_close(model(ids[:, :3]), model(ids)[:, :3])
+
+
+def test_logits_are_float32_under_autocast_and_close_to_exact_ones():
+    model, ids = decoder(), torch.randint(V, (2, T))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(ids)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, model(ids), atol=5e-3, rtol=0)
+
+
+def test_attention_maps_are_those_that_forward_uses():
+    model, ids = decoder(), torch.randint(V, (2, T))
+    maps = model.attention_maps(ids)
+    assert maps.shape == (L, 2, H, T, T)
+    block = model.blocks[0]
+    _, _, value = block.attention._heads(block.attention_norm(model._embed(ids)))
+    gathered = (maps[0] @ value).transpose(1, 2).flatten(start_dim=2)
+    attended = block.attention.projection(gathered)
+    torch.testing.assert_close(attended, block.attention(block.attention_norm(model._embed(ids))))
+
+
+def test_dropout_works_in_training_only():
+    model, ids = decoder(dropout=0.5), torch.randint(V, (2, T))
+    assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"])
+def test_a_size_below_one_is_refused_by_name(name: str):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        decoder(**{name: 0})

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from minillm.model.dropout import Dropout
+
+SIZE = 100_003
+
+
+@pytest.mark.parametrize("p", [0.004, 0.1, 0.2, 0.5, 0.9, 0.999])
+def test_the_kept_share_is_one_minus_p_and_the_mean_is_kept(p: float):
+    torch.manual_seed(0)
+    dropped = min(round(256 * p), 255) / 256
+    output = Dropout(p)(torch.ones(SIZE))
+    kept = torch.count_nonzero(output).item() / SIZE
+    deviation = (dropped * (1 - dropped) / SIZE) ** 0.5
+    assert abs(kept - (1 - dropped)) < 5 * deviation
+    assert output.unique().tolist() == pytest.approx([0, 1 / (1 - dropped)])
+
+
+def test_neighbouring_elements_are_dropped_independently():
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(SIZE)) > 0).float() - 0.5
+    for distance in range(1, 17):  # covers the eight bytes of a word
+        correlation = (kept[distance:] * kept[:-distance]).mean() * 4
+        assert abs(correlation) < 5 / SIZE**0.5
+
+
+def test_gradients_pass_where_elements_do():
+    x = torch.randn(7, 11, requires_grad=True)
+    output = Dropout(0.3)(x)
+    output.sum().backward()
+    torch.testing.assert_close(x.grad, (output / x).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_type_and_shape_stay(dtype: torch.dtype):
+    output = Dropout(0.2)(torch.ones(2, 3, 5, dtype=dtype))
+    assert (output.dtype, output.shape) == (dtype, (2, 3, 5))
+
+
+def test_two_calls_differ_and_a_seed_repeats_them():
+    dropout, x = Dropout(0.5), torch.ones(1000)
+    torch.manual_seed(3)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(first, second)
+
+
+def test_evaluation_and_zero_probability_change_nothing():
+    x = torch.randn(13)
+    assert torch.equal(Dropout(0.5).eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, 2.0, float("nan")])
+def test_what_is_no_probability_is_refused(p: float):
+    with pytest.raises(ValueError, match="dropout must be"):
+        Dropout(p)

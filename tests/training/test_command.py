@@ -1,0 +1,302 @@
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from minillm.generation import load
+from tests.conftest import CONFIGS
+
+Run = Callable[..., tuple[int, str, str]]
+SMOKE = str(CONFIGS / "smoke.yaml")
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+def test_a_run_folder_holds_what_is_promised(in_smoke_run: Path):
+    names = {file.relative_to(in_smoke_run).as_posix() for file in in_smoke_run.rglob("*") if file.is_file()}
+    events = {name for name in names if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert names - events == {
+        "config.yaml", "hparams.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+    }  # fmt: skip
+
+
+def test_metrics_have_their_names_and_steps(in_smoke_run: Path):
+    rows = metrics(in_smoke_run)
+    assert {"step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= rows[0].keys()
+    assert [row["step"] for row in rows if row["train_loss"]] == ["4", "9", "14", "19"]
+    assert [row["step"] for row in rows if row["val_loss"]] == ["9", "19"]
+    assert [float(row["lr"]) for row in rows if row["lr"]] == pytest.approx([3e-4] * 4)
+    losses = [float(row["val_loss"]) for row in rows if row["val_loss"]]
+    assert losses[1] < losses[0] < 4.2
+
+
+def test_samples_show_the_same_seed_at_every_validation(in_smoke_run: Path):
+    text = (in_smoke_run / "samples.md").read_text(encoding="utf-8")
+    steps = re.findall(r"^## Step (\d+), val_loss \d\.\d{4}$", text, re.MULTILINE)
+    assert steps == ["10", "20"]
+    assert len(re.findall(r"^    ", text, re.MULTILINE)) >= 2
+
+
+def test_checkpoints_hold_plain_values_of_the_right_moment(in_smoke_run: Path):
+    rows = [row for row in metrics(in_smoke_run) if row["val_loss"]]
+    best = torch.load(in_smoke_run / "checkpoints" / "best.ckpt", weights_only=True)
+    last = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert best["global_step"] == last["global_step"] == 20
+    score = next(state["best_model_score"] for name, state in best["callbacks"].items() if "BestCheckpoint" in name)
+    assert score.item() == pytest.approx(min(float(row["val_loss"]) for row in rows))
+
+
+def test_validate_repeats_the_number_of_the_training(in_smoke_run: Path, minillm: Run):
+    code, out, _ = minillm("validate", "--ckpt_path", "last", "--trainer.limit_val_batches", 20, "--data.batch_size", 8)
+    printed = float(re.findall(r"val_loss\s*│\s*([\d.]+)", out)[0])
+    assert code == 0
+    assert printed == pytest.approx(float(metrics(in_smoke_run)[-1]["val_loss"]), rel=1e-6)
+
+
+def test_val_loss_is_that_of_the_whole_validation_text(in_smoke_run: Path, minillm: Run):
+    out = minillm("validate", "--trainer.precision", "32-true")[1]
+    printed = float(re.findall(r"val_loss\s*│\s*([\d.]+)", out)[0])
+    model, tokenizer = load("best")
+    text = (Path(os.environ["MINILLM_CACHE"]) / "tinyshakespeare.txt").read_text()
+    ids = torch.tensor(tokenizer.encode(text[int(0.9 * len(text)) :]))
+    total = 0.0
+    with torch.no_grad():
+        for start in range(0, len(ids) - 1, 16):
+            chances = model(ids[None, start : start + 16][:, : len(ids) - 1 - start])[0].log_softmax(dim=-1)
+            targets = ids[start + 1 : start + 17]
+            total -= chances.gather(1, targets[:, None]).sum().item()
+    assert printed == pytest.approx(total / (len(ids) - 1), rel=1e-5)
+
+
+def test_measuring_writes_nothing(in_smoke_run: Path, minillm: Run):
+    before = sorted(Path().rglob("*"))
+    assert minillm("test", "--trainer.limit_test_batches", 2)[0] == 0
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_runs_config_repeats_the_run(in_smoke_run: Path, minillm: Run):
+    code, out, _ = minillm("fit", "--config", in_smoke_run / "config.yaml")
+    again = in_smoke_run.with_name(re.findall(r"smoke/(version_\d+)", out)[0])
+    assert code == 0
+    first, second = (weights(run / "checkpoints" / "last.ckpt") for run in (in_smoke_run, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (again / "samples.md").read_text() == (in_smoke_run / "samples.md").read_text()
+    settings = [yaml.safe_load((run / "config.yaml").read_text()) for run in (in_smoke_run, again)]
+    assert settings[0] == settings[1]
+
+
+def test_a_resumed_run_sees_the_windows_that_come_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
+    monkeypatch.chdir(tmp_path)
+    fit = ("fit", "--config", SMOKE, "--model.dropout", 0)
+    runs = [tmp_path / "lightning_logs" / "smoke" / f"version_{n}" for n in range(3)]
+    assert minillm(*fit)[0] == 0
+    assert minillm(*fit, "--trainer.max_steps", 7)[0] == 0
+    assert minillm(*fit, "--ckpt_path", runs[1])[0] == 0
+    whole, resumed = (weights(run / "checkpoints" / "last.ckpt") for run in (runs[0], runs[2]))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_resumed_run_takes_the_learning_rate_that_is_given(in_smoke_run: Path, minillm: Run):
+    fit = ("fit", "--config", SMOKE, "--ckpt_path", in_smoke_run, "--trainer.max_steps", 25)
+    code, out, _ = minillm(*fit, "--model.learning_rate", 0.5)
+    run = in_smoke_run.with_name(re.findall(r"smoke/(version_\d+)", out)[0])
+    assert code == 0
+    assert float(metrics(run)[0]["lr"]) == pytest.approx(0.5)
+
+
+def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    assert minillm("fit", "--config", SMOKE, "--trainer.max_steps", 3)[0] == 0
+    run = tmp_path / "lightning_logs" / "smoke" / "version_0"
+    assert [row["step"] for row in metrics(run)] == ["2"]
+    for name in ("best", "last"):
+        assert torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == 3
+
+
+def test_another_text_with_accents_and_emoji_works_from_fit_to_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("Über naïve Café-Gäste 🙂 — sí.\n" * 50, encoding="utf-8")
+    fit = ("fit", "--config", SMOKE, "--data.corpus", "text.txt", "--model.learning_rate", 0.01, "--trainer.max_steps", 150)
+    assert minillm(*fit)[0] == 0
+    code, out, _ = minillm("predict", "--prompt", "Über", "--max_new_tokens", 60, "--temperature", 0)
+    assert (code, len(out)) == (0, 60)
+    assert "naïve" in out
+    assert minillm("validate")[0] == 0  # the text's name is in the checkpoint
+
+
+def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
+    fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "10"]
+    piped = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert re.search(r"^step 10/10  train_loss [\d.]+  chars_per_second [\d,.]+$", piped.stdout, re.MULTILINE)
+    assert re.search(r"^step 10/10  val_loss [\d.]+  val_perplexity [\d.]+  val_bits_per_char [\d.]+$", piped.stdout, re.MULTILINE)
+    assert "\x1b" not in piped.stdout
+    assert piped.stderr == ""
+    command = " ".join(fit)
+    terminal = subprocess.run(["script", "-qec", command, "/dev/null"], cwd=tmp_path, capture_output=True, timeout=120)
+    assert b"\x1b[" in terminal.stdout
+    assert b"step 10/10" not in terminal.stdout
+
+
+def test_ctrl_c_ends_with_exit_code_130(tmp_path: Path):
+    fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "1000000"]
+    process = subprocess.Popen(fit, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    while "step 10/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def test_two_processes_train_together(tmp_path: Path):
+    fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "lightning_logs" / "smoke").iterdir()
+    assert [row["step"] for row in metrics(run) if row["val_loss"]] == ["9", "19"]
+    assert done.stdout.count("parameters") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--config", "unknown.yaml"], "embed_dimm"),
+        (["--config", "broken.yaml"], "broken.yaml"),
+        (["--data.corpus", "missing.txt"], "corpus 'missing.txt' is not tinyshakespeare, shakespeare, nor an existing file"),
+        (["--data.corpus", "latin1.txt"], "latin1.txt is not UTF-8 text: byte 0xe9 at offset 3"),
+        (["--data.corpus", "empty.txt"], "corpus 'empty.txt' is empty"),
+        (["--data.corpus", "short.txt"], "corpus 'short.txt' is too short: it has 10 characters"),
+        (["--data.batch_size", "many"], 'data.batch_size": Expected a <class \'int\'>. Got value: many'),
+        (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--model.embed_dim", "16", "--model.num_heads", "3"], "embed_dim 16 must be divisible by num_heads 3"),
+        (["--model.num_layers", "0"], "num_layers must be at least 1, got 0"),
+        (["--model.dropout", "1"], "dropout must be at least 0 and less than 1, got 1.0"),
+        (["--model.learning_rate", "-1"], "Invalid learning rate: -1.0"),
+        (["--model.vocab_size", "70"], "vocab_size"),
+        (["--samples.prompt", "é"], "'é' (U+00E9) at position 0"),
+        (["--samples.temperature", "-1"], "temperature must be 0"),
+        (["--attention_maps.sentence", ""], "sentence must hold at least one character"),
+        (["--last_checkpoint.every_n_train_steps", "0"], "every_n_train_steps must be at least 1"),
+        (["--trainer.precision", "7"], "trainer.precision"),
+        (["--trainer.accelerator", "quantum"], "quantum"),
+        (["--trainer.devices", "0"], "devices"),
+        (["--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
+        (["--ckpt_path", "nothing"], "no checkpoint at nothing"),
+        (["--ckpt_path", "latin1.txt"], "latin1.txt is not a whole MiniLLM checkpoint"),
+        (["--ckpt_path", "empty.txt"], "empty.txt is not a whole MiniLLM checkpoint: it is empty"),
+    ],
+)
+def test_what_is_configured_wrongly_gets_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    Path("unknown.yaml").write_text("model:\n  embed_dimm: 3\n")
+    Path("broken.yaml").write_text("model: [\n")
+    Path("latin1.txt").write_bytes(b"caf\xe9")
+    Path("empty.txt").touch()
+    Path("short.txt").write_text("x" * 10)
+    before = sorted(Path().rglob("*"))
+    code, out, err = minillm("fit", "--config", SMOKE, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("minillm: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_flag_that_does_not_fit_the_checkpoint_is_refused(in_smoke_run: Path, minillm: Run):
+    for flag, value in (("model.embed_dim", 32), ("model.num_heads", 4), ("data.context_length", 8)):
+        code, _, err = minillm("validate", f"--{flag}", value)
+        assert code == 2
+        assert re.search(rf"--{flag} {value} does not fit .*best.ckpt, trained with \d+: leave it out", err)
+
+
+def test_a_text_with_characters_that_the_checkpoint_does_not_know_is_refused(
+    in_smoke_run: Path, tmp_path: Path, minillm: Run
+):
+    (tmp_path / "text.txt").write_text("naïve " * 100, encoding="utf-8")
+    code, _, err = minillm("validate", "--data.corpus", tmp_path / "text.txt")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "'ï' (U+00EF) at position 2" in err
+
+
+class TensorBoard:
+    """TensorBoard's HTTP API."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def get(self, path: str) -> bytes:
+        with urlopen(f"http://127.0.0.1:{self.port}/data/plugin/{path}", timeout=10) as response:
+            return response.read()
+
+    def ask(self, path: str) -> Any:
+        return json.loads(self.get(path))
+
+
+@pytest.fixture
+def tensorboard(in_smoke_run: Path) -> Iterator[TensorBoard]:
+    """TensorBoard, started over the smoke run and ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        board = TensorBoard(free.getsockname()[1])
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", "lightning_logs", "--port", str(board.port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while True:
+        with suppress(URLError, ConnectionError):
+            if board.ask("scalars/tags"):
+                break
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    yield board
+    process.terminate()
+    process.wait(10)
+
+
+def test_tensorboard_shows_curves_samples_and_attention(tensorboard: TensorBoard):
+    run = "smoke/version_0"
+    scalars = tensorboard.ask("scalars/tags")[run]
+    assert {"train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= scalars.keys()
+    assert "hp_metric" not in scalars
+    curve = tensorboard.ask(f"scalars/scalars?run={run}&tag=val_loss")
+    assert [step for _, step, _ in curve] == [9, 19]
+    texts = tensorboard.ask(f"text/text?run={run}&tag=sample/text_summary")
+    assert [text["step"] for text in texts] == [10, 20]
+    images = tensorboard.ask(f"images/images?run={run}&tag=attention&sample=0")
+    assert [image["step"] for image in images] == [10, 20]
+    side = 16 + 16 * 12 + 16
+    for image in images:
+        picture = Image.open(BytesIO(tensorboard.get(f"images/individualImage?{image['query']}")))
+        assert picture.size == (2 * side, side)  # two heads, one layer
+        assert len(picture.getcolors(maxcolors=2**20)) > 10

@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from minillm.training.module import LanguageModel
+from minillm.training.optimizer import adamw
+
+
+@pytest.fixture
+def module() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(vocab_size=11, context_length=7, embed_dim=6, num_layers=1, num_heads=3)
+
+
+def test_the_loss_is_the_mean_surprise_of_the_next_token(module: LanguageModel):
+    module.eval()
+    windows = torch.randint(11, (5, 8))
+    surprises = [
+        -F.log_softmax(module.model(row[None, : t + 1])[0, -1], dim=0)[row[t + 1]] for row in windows for t in range(7)
+    ]
+    assert module.training_step(windows, 0).item() == pytest.approx(torch.stack(surprises).mean().item(), rel=1e-5)
+
+
+def test_validation_weighs_every_token_alike_whatever_its_batch(module: LanguageModel):
+    module.eval()
+    logged: dict[str, float] = {}
+    module.log_dict = lambda values, sync_dist: logged.update(values)  # pyright: ignore[reportAttributeAccessIssue]
+    batches = [torch.randint(11, shape) for shape in ((5, 8), (3, 8), (1, 3))]
+    for batch in batches:
+        module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    total = sum(
+        F.cross_entropy(module.model(b[:, :-1]).flatten(end_dim=1), b[:, 1:].flatten(), reduction="sum").item()
+        for b in batches
+    )
+    loss = total / (5 * 7 + 3 * 7 + 1 * 2)
+    assert logged == pytest.approx(
+        {"val_loss": loss, "val_perplexity": math.exp(loss), "val_bits_per_char": loss / math.log(2)}, rel=1e-6
+    )
+
+
+def test_a_second_validation_starts_from_nothing(module: LanguageModel):
+    module.eval()
+    logged: list[dict[str, float]] = []
+    module.log_dict = lambda values, sync_dist: logged.append(values)  # pyright: ignore[reportAttributeAccessIssue]
+    batch = torch.randint(11, (5, 8))
+    for _ in range(2):
+        module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+        module.validation_step(torch.randint(11, (5, 8)), 0)
+        module.mean_loss.reset()
+    assert logged[0] == logged[1]
+
+
+def test_only_matrices_decay(module: LanguageModel):
+    names = {id(parameter): name for name, parameter in module.model.named_parameters()}
+    decayed, others = adamw(module.model, 1e-3, 0.1).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    kept = {names[id(parameter)] for parameter in others["params"]}
+    assert kept == {name for name in names.values() if name.endswith("bias") or "norm" in name}
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+
+
+def test_a_step_of_adamw_is_that_of_its_formula():
+    """Loshchilov and Hutter's first step: the gradient's sign times the learning rate, after the decay."""
+    layer = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[3.0, -5.0]]))
+        layer.bias.fill_(7.0)
+    optimizer = adamw(layer, learning_rate=0.1, weight_decay=0.2)
+    layer(torch.tensor([2.0, -11.0])).sum().backward()
+    optimizer.step()
+    decay = 1 - 0.1 * 0.2
+    torch.testing.assert_close(layer.weight, torch.tensor([[3 * decay - 0.1, -5 * decay + 0.1]]))
+    torch.testing.assert_close(layer.bias, torch.tensor([7 - 0.1]))
+
+
+def test_hyper_parameters_are_plain_values(module: LanguageModel):
+    assert {type(value) for value in dict(module.hparams).values()} <= {int, float}
+
+
+def test_a_wrong_learning_rate_is_refused_at_once():
+    with pytest.raises(ValueError, match="Invalid learning rate: -1"):
+        LanguageModel(vocab_size=11, context_length=7, learning_rate=-1)
