@@ -1,23 +1,25 @@
-"""MiniLLM: a small Transformer language model, written to be read and trained in a minute.
+"""MiniLLM: a small Transformer language model, written to be read and trained in a minute or two.
 
-    model, tokenizer = minillm.load("best")
-    for piece in minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=200, seed=1):
-        print(piece, end="")
+model, tokenizer = minillm.load("best")
+for piece in minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=200, seed=1):
+    print(piece, end="")
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minillm.generation import generate, load
+    from minillm.generation.checkpoint import load
+    from minillm.generation.generate import generate
 
 __all__ = ["generate", "load"]
 __version__ = "0.1.0"
 
+_MODULES = {"generate": "minillm.generation.generate", "load": "minillm.generation.checkpoint"}
+
 
 def __getattr__(name: str) -> object:
     """Import torch only when something is asked for, so that `--help` and wrong flags answer at once."""
-    if name in __all__:
-        import minillm.generation
-
-        return getattr(minillm.generation, name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

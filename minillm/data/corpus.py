@@ -61,7 +61,7 @@ def load_text(corpus: str) -> str:
 
 def cache_folder() -> Path:
     """Where prepared corpora are kept: $MINILLM_CACHE, or `minillm` in the user's cache folder."""
-    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "minillm")
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "minillm"
     return Path(os.environ.get("MINILLM_CACHE") or default).expanduser()
 
 
@@ -91,9 +91,9 @@ def _write_whole(path: Path, content: bytes) -> None:
         try:
             file.write(content)
             file.close()
-            os.replace(file.name, path)
+            Path(file.name).replace(path)
         except OSError:
-            os.unlink(file.name)
+            Path(file.name).unlink()
             raise
 
 
@@ -116,7 +116,7 @@ def _file_text(file: Path) -> str:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}; convert it first"
+            f"{file} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
         ) from error
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error

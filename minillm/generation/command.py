@@ -43,7 +43,7 @@ def run(args: list[str]) -> None:
             model, tokenizer = load(path)
             for sample in samples:
                 encode_prompt(tokenizer, sample.prompt)
-            output = stack.enter_context(open(options.output, "x", encoding="utf-8")) if options.output else None
+            output = stack.enter_context(options.output.open("x", encoding="utf-8")) if options.output else None
         try:
             for number, sample in enumerate(samples, 1):
                 print(f"[{number}/{len(samples)}] {_replay(path, sample)}", file=sys.stderr)
@@ -59,7 +59,7 @@ def run(args: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="minillm predict",
-        description="Continue a prompt with a trained model. Without --prompt, stdin is the prompt if it is not a terminal.",
+        description="Continue a prompt with a trained model. Without --prompt, stdin is the prompt.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )

@@ -92,6 +92,7 @@ class Decoder(nn.Module):
         """
         x, maps = self._embed(ids), []
         for block in self.blocks:
+            assert isinstance(block, Block)
             maps.append(block.attention.weights(block.attention_norm(x)))
             x = block(x)
         return torch.stack(maps)

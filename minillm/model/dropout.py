@@ -35,6 +35,7 @@ class Dropout(nn.Module):
         return x * keep.to(x.dtype).mul_(256 / (256 - self.dropped_bytes))
 
     def extra_repr(self) -> str:
+        """What print(model) shows."""
         return f"p={self.p}"
 
 

@@ -43,9 +43,10 @@ class CharTokenizer:
             return [self._ids[character] for character in text]
         except KeyError as error:
             unknown = error.args[0]
+            place = f"at position {text.index(unknown)} of {_shortened(text)!r}"
             raise ValueError(
-                f"character {unknown!r} (U+{ord(unknown):04X}) at position {text.index(unknown)} of {_shortened(text)!r} "
-                f"is not among the {self.vocab_size} that the model knows; the nearest is {self.nearest(unknown)!r}"
+                f"character {unknown!r} (U+{ord(unknown):04X}) {place} is not among the {self.vocab_size} "
+                f"that the model knows; the nearest is {self.nearest(unknown)!r}"
             ) from None
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from minillm.tokenizer import CharTokenizer
+from minillm.training.module import LanguageModel
 
 CELL = 12  # pixels a side
 MARGIN = 16  # pixels around a map, for the characters
@@ -35,6 +36,7 @@ class AttentionMaps(Callback):
         if not trainer.is_global_zero or not loggers:
             return
         ids = trainer.datamodule.val_tokens[:32] if self.ids is None else self.ids  # pyright: ignore[reportAttributeAccessIssue]
+        assert isinstance(pl_module, LanguageModel)
         ids = ids[: pl_module.model.context_length]
         maps = pl_module.model.attention_maps(ids[None].to(pl_module.device))[:, 0].float().cpu()
         picture = draw(maps, [self.tokenizer.decode([index]) for index in ids.tolist()])

@@ -9,11 +9,11 @@ from operator import attrgetter
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from minillm.data import TextDataModule
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
@@ -127,7 +127,7 @@ class MiniLLMCLI(LightningCLI):
         for target in ("samples.tokenizer", "attention_maps.tokenizer"):
             parser.link_arguments("data", target, compute_fn=attrgetter("tokenizer"), apply_on="instantiate")
 
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
         self.config = parser.parse_args(args)
         command = self.config.subcommand
@@ -155,7 +155,7 @@ class MiniLLMCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine and on the command."""
-        trainer = self.config[self.subcommand].trainer
+        trainer = self.config[str(self.subcommand)].trainer
         if trainer.precision is None:
             trainer.precision = fastest_precision(trainer.accelerator)
         if self.subcommand != "fit":
@@ -178,7 +178,7 @@ class MiniLLMCLI(LightningCLI):
             table = CSVLogger(events.save_dir, events.name, events.version, flush_logs_every_n_steps=1)
             trainer.loggers = [events, table]
         if self.subcommand != "fit":  # the other callbacks are about training
-            trainer.callbacks = [callback for callback in trainer.callbacks if isinstance(callback, ProgressBar)]
+            trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
@@ -201,7 +201,7 @@ class MiniLLMCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Say what came out and how to write with it."""
-        best = next(callback for callback in self.trainer.callbacks if isinstance(callback, BestCheckpoint))
+        best = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
         if self.trainer.is_global_zero and best.best_model_score is not None:
             path = os.path.relpath(best.best_model_path)
             print(f"best {best.monitor} {best.best_model_score:.4f}; now: minillm predict --ckpt_path {path}")

@@ -26,15 +26,16 @@ class PlainProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         """Print how training goes."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._print(trainer, "train_loss", "chars_per_second")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what validation measured."""
-        self._print(trainer, "val_loss", "val_perplexity", "val_bits_per_char")
+        if trainer.state.fn == "fit":
+            self._print(trainer, "val_loss", "val_perplexity", "val_bits_per_char")
 
     def _print(self, trainer: Trainer, *names: str) -> None:
-        if self._enabled and trainer.state.fn == "fit":
-            known = {name: trainer.callback_metrics[name].item() for name in names if name in trainer.callback_metrics}
-            values = [f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.4f}" for name, value in known.items()]
+        known = [(name, trainer.callback_metrics[name].item()) for name in names if name in trainer.callback_metrics]
+        values = [f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.4f}" for name, value in known]
+        if self._enabled:
             print(f"step {trainer.global_step}/{trainer.estimated_stepping_batches}", *values, sep="  ", flush=True)

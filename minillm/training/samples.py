@@ -9,6 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from minillm.generation.generate import encode_prompt, generate
 from minillm.generation.settings import Settings
 from minillm.tokenizer import CharTokenizer
+from minillm.training.module import LanguageModel
 
 
 class Samples(Callback):
@@ -45,6 +46,7 @@ class Samples(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not trainer.is_global_zero or not loggers:
             return
+        assert isinstance(pl_module, LanguageModel)
         text = self.prompt + "".join(generate(pl_module.model, self.tokenizer, self.prompt, **self.settings))
         loss = trainer.callback_metrics["val_loss"]
         for logger in loggers:

@@ -26,7 +26,7 @@ class TrainingMetrics(Callback):
     ) -> None:
         """Count, and log when it is time."""
         self._chars += batch[:, 1:].numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._stop_clock()
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             values = {"train_loss": outputs["loss"], "chars_per_second": self._chars / self._seconds, "lr": lr}

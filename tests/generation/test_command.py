@@ -17,7 +17,19 @@ def _in_smoke_run(in_smoke_run: Path):
 
 
 def test_stdout_is_the_generated_text_alone_and_a_seed_repeats_it(minillm: Run):
-    arguments = ("predict", "--ckpt_path", "best", "--prompt", "ROMEO:", "--max_new_tokens", 50, "--top_k", 40, "--seed", 1)
+    arguments = (
+        "predict",
+        "--ckpt_path",
+        "best",
+        "--prompt",
+        "ROMEO:",
+        "--max_new_tokens",
+        50,
+        "--top_k",
+        40,
+        "--seed",
+        1,
+    )
     code, out, err = minillm(*arguments)
     assert (code, len(out)) == (0, 50)
     assert "--seed 1" in err
@@ -83,7 +95,10 @@ def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
         (["--num_samples", "0"], "num_samples must be at least 1"),
         (["--seed", "-5"], "seed must be at least 0"),
         (["--stop", ""], "a stop string must hold at least one character"),
-        (["--prompt", "Juliét"], "'é' (U+00E9) at position 4 of 'Juliét' is not among the 65 that the model knows; the nearest is 'e'"),
+        (
+            ["--prompt", "Juliét"],
+            "'é' (U+00E9) at position 4 of 'Juliét' is not among the 65 that the model knows; the nearest is 'e'",
+        ),
         (["--prompt_file", "missing.txt"], "missing.txt: No such file or directory"),
         (["--prompt", "A", "--prompt_file", "b"], "not allowed with argument --prompt"),
         (["--ckpt_path", "nothing"], "no checkpoint at nothing"),
@@ -106,8 +121,13 @@ def test_what_is_asked_wrongly_gets_one_line_and_exit_code_2(minillm: Run, argum
 def test_prompts_that_are_not_utf8_are_refused(minillm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
-    assert minillm("predict", "--prompt_file", tmp_path / "empty.txt")[2].endswith("holds no prompt: write one on each line\n")
-    assert "latin1.txt is not UTF-8 text: byte 0xe9 at 3" in minillm("predict", "--prompt_file", tmp_path / "latin1.txt")[2]
+    assert minillm("predict", "--prompt_file", tmp_path / "empty.txt")[2].endswith(
+        "holds no prompt: write one on each line\n"
+    )
+    assert (
+        "latin1.txt is not UTF-8 text: byte 0xe9 at 3"
+        in minillm("predict", "--prompt_file", tmp_path / "latin1.txt")[2]
+    )
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     code, _, err = minillm("predict")
     assert (code, "stdin is not UTF-8 text: byte 0xff at 0" in err) == (2, True)

@@ -1,0 +1,68 @@
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import minillm as package
+from minillm.cli import COMMANDS
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_help_names_every_command(minillm: Run):
+    code, out, err = minillm("--help")
+    assert (code, err) == (0, "")
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_names_its_flags(command: str, minillm: Run):
+    code, out, _ = minillm(command, "--help")
+    assert code == 0
+    assert "--ckpt_path" in out
+
+
+def test_the_version_is_the_packages(minillm: Run):
+    assert minillm("--version") == (0, f"minillm {package.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [([], "a command is missing"), (["train"], "'train' is not a command")]
+)
+def test_what_is_no_command_gets_one_line_and_exit_code_2(arguments: list[str], message: str, minillm: Run):
+    code, out, err = minillm(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+    assert "fit, validate, test, predict" in err
+
+
+def test_the_module_and_the_script_are_the_same_program():
+    outputs = {
+        subprocess.run([*program, "--help"], capture_output=True, text=True, check=True).stdout
+        for program in (["minillm"], [sys.executable, "-m", "minillm"])
+    }
+    assert len(outputs) == 1
+
+
+def test_help_and_wrong_flags_do_not_wait_for_torch():
+    for arguments in (["--help"], ["predict", "--help"], ["predict", "--temperature", "-1", "--prompt", "A"]):
+        program = (
+            "import contextlib, sys; from minillm.cli import main\n"
+            f"with contextlib.suppress(SystemExit): main({arguments})\n"
+            "print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.endswith("False\n")
+
+
+def test_predict_does_not_wait_for_lightning():
+    program = "import sys, minillm; minillm.load; print('torch' in sys.modules, 'lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
+def test_the_package_offers_what_it_lists_and_nothing_else():
+    assert all(callable(getattr(package, name)) for name in package.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'train'"):
+        _ = package.train  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,46 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from minillm.training import command
+from tests.conftest import CONFIGS
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
+    """What `fit` with these arguments would do."""
+    found: list[dict[str, Any]] = []
+
+    def stop(cli: command.MiniLLMCLI) -> None:
+        found.append(cli.config.as_dict())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.MiniLLMCLI, "before_instantiate_classes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command.run(["fit", *arguments])
+    found[0]["fit"].pop("config")
+    return found[0]["fit"]
+
+
+def test_the_reference_configuration_is_that_of_no_configuration(monkeypatch: pytest.MonkeyPatch):
+    assert resolved(monkeypatch, "--config", str(CONFIGS / "minillm.yaml")) == resolved(monkeypatch)
+
+
+def test_the_reference_configuration_shows_every_value_of_ours(monkeypatch: pytest.MonkeyPatch):
+    shown = yaml.safe_load((CONFIGS / "minillm.yaml").read_text())
+    defaults = resolved(monkeypatch)
+    for group in ("data", "model", "best_checkpoint", "last_checkpoint", "samples", "attention_maps"):
+        assert (
+            shown[group].keys()
+            == defaults[group].keys() - {"context_length"} | shown["data"].keys() & shown[group].keys()
+        )
+    assert command.TRAINER_DEFAULTS.keys() <= shown["trainer"].keys()
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_trains(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = minillm("fit", "--config", config, "--trainer.max_steps", 2, "--trainer.limit_val_batches", 2)
+    assert code == 0
+    assert "step 2/2  val_loss" in out
