@@ -47,7 +47,7 @@ def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     sizes = {"vocab_size": V, "n_positions": T, "n_embd": C, "n_layer": L, "n_head": H}
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, activation_function="gelu", tie_word_embeddings=False))
+    gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, activation_function="relu", tie_word_embeddings=False))
     gpt2.load_state_dict(dict(twin(name, value) for name, value in model.state_dict().items()))
 
     ids = torch.randint(V, (3, T))
