@@ -1,19 +1,23 @@
-"""Draw the loss curves of a run: python benchmarks/plot_run.py RUN_FOLDER PICTURE.png (needs matplotlib)."""
+"""Draw a run's loss curves and take its last attention maps out of TensorBoard's events (needs matplotlib).
+
+python benchmarks/plot_run.py lightning_logs/minillm/version_0 benchmarks/reference
+"""
 
 import csv
 import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
 def curve(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[float]]:
-    """The steps at which a metric was logged, and its values there."""
+    """The steps after which a metric was logged, and its values there."""
     points = [(int(row["step"]) + 1, float(row[name])) for row in rows if row[name]]
     return [step for step, _ in points], [value for _, value in points]
 
 
-def main(run: Path, picture: Path) -> None:
+def draw_losses(run: Path, picture: Path) -> None:
     """Plot training and validation loss over steps."""
     with (run / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -21,11 +25,20 @@ def main(run: Path, picture: Path) -> None:
     axes.plot(*curve(rows, "train_loss"), color="#9ecae1", label="train_loss (one batch, with dropout)")
     steps, losses = curve(rows, "val_loss")
     axes.plot(steps, losses, "o-", color="#08306b", label="val_loss (whole validation text)")
-    axes.annotate(f"{losses[-1]:.3f}", (steps[-1], losses[-1]), textcoords="offset points", xytext=(-4, -14), ha="right")
+    last = (steps[-1], losses[-1])
+    axes.annotate(f"{losses[-1]:.3f}", last, textcoords="offset points", xytext=(0, -14), ha="center")
     axes.set(xlabel="step", ylabel="nats a character", ylim=(1.6, 3.2))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(picture, dpi=110)
+
+
+def main(run: Path, folder: Path) -> None:
+    """Write loss.png and attention.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw_losses(run, folder / "loss.png")
+    events = EventAccumulator(str(run)).Reload()
+    (folder / "attention.png").write_bytes(events.Images("attention")[-1].encoded_image_string)
 
 
 if __name__ == "__main__":

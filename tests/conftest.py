@@ -1,4 +1,7 @@
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the threads of tiny models only wait for each other
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

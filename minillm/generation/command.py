@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from io import RawIOBase
 from pathlib import Path
-from typing import IO
 
 from minillm.errors import OneLineErrors, exit_on_wrong_input
 from minillm.generation.settings import Settings
@@ -43,7 +43,7 @@ def run(args: list[str]) -> None:
             model, tokenizer = load(path)
             for sample in samples:
                 encode_prompt(tokenizer, sample.prompt)
-            output = stack.enter_context(options.output.open("x", encoding="utf-8")) if options.output else None
+            output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         try:
             for number, sample in enumerate(samples, 1):
                 print(f"[{number}/{len(samples)}] {_replay(path, sample)}", file=sys.stderr)
@@ -51,7 +51,8 @@ def run(args: list[str]) -> None:
                 if len(samples) > 1 or sys.stdout.isatty():
                     print()
                 if output is not None:
-                    _record(output, path, sample, text)
+                    with exit_on_wrong_input():  # a full disk, say
+                        _record(output, path, sample, text)
         except BrokenPipeError:  # whoever reads stdout has seen enough; there is nowhere left to flush to
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -124,9 +125,9 @@ def _show(sample: Sample, pieces: Iterator[str]) -> str:
     return "".join(made)
 
 
-def _record(output: IO[str], path: Path, sample: Sample, text: str) -> None:
+def _record(output: RawIOBase, path: Path, sample: Sample, text: str) -> None:
     line = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, **asdict(sample.settings)}
-    print(json.dumps(line, ensure_ascii=False), file=output, flush=True)
+    output.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode())
 
 
 def _replay(path: Path, sample: Sample) -> str:

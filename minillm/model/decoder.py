@@ -74,7 +74,12 @@ class Decoder(nn.Module):
 
         Returns:
             (B, T, V) float32 logits; those at position t depend on `ids[:, : t + 1]` alone.
+
+        Raises:
+            ValueError: There are more than `context_length` positions.
         """
+        if ids.shape[1] > self.context_length:
+            raise ValueError(f"the model looks at {self.context_length} positions together, got {ids.shape[1]}")
         x = self._embed(ids)
         for block in self.blocks:
             x = block(x)

@@ -6,12 +6,13 @@ import re
 import sys
 import warnings
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -24,7 +25,7 @@ from minillm.training.final_validation import FinalValidation
 from minillm.training.memory import keep_freed_memory
 from minillm.training.module import LanguageModel
 from minillm.training.precision import fastest_precision
-from minillm.training.progress import PlainProgress
+from minillm.training.progress import Bar, Lines
 from minillm.training.samples import Samples
 from minillm.training.training_metrics import TrainingMetrics
 
@@ -171,7 +172,7 @@ class MiniLLMCLI(LightningCLI):
         settings = self._get(self.config_init, "trainer")
         callbacks = [*(settings.callbacks or []), TrainingMetrics(), FinalValidation()]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(RichProgressBar(refresh_rate=20) if sys.stdout.isatty() else PlainProgress())
+            callbacks.append(Bar() if sys.stdout.isatty() else Lines())
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         if isinstance(trainer.logger, TensorBoardLogger) and len(trainer.loggers) == 1:
             events = trainer.logger
@@ -192,8 +193,10 @@ class MiniLLMCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Say in a line what is going to happen."""
-        folder = self.trainer.log_dir or "no folder"  # asked on every rank: the answer is broadcast
+        folder = self.trainer.log_dir or "."  # asked on every rank: the answer is broadcast
         if self.trainer.is_global_zero:
+            with exit_on_wrong_input():
+                Path(folder).mkdir(parents=True, exist_ok=True)
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             text = f"{len(self.datamodule.text):,} characters ({self.datamodule.vocab_size} different)"
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"

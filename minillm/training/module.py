@@ -89,4 +89,4 @@ class LanguageModel(LightningModule):
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
         values = {"loss": loss, "perplexity": math.exp(loss), "bits_per_char": loss / math.log(2)}
-        self.log_dict({f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
+        self.log_dict({f"{split}_{name}": value for name, value in values.items()}, prog_bar=True, sync_dist=True)

@@ -1,13 +1,28 @@
-"""Progress where nobody watches a terminal."""
+"""How far training is: a bar for those who watch a terminal, lines for the others."""
 
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from torch import Tensor
 
 
-class PlainProgress(ProgressBar):
+class Bar(RichProgressBar):
+    """Lightning's bar, without its count of epochs, which mean nothing to a run that is measured in steps."""
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=20)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """The two losses."""
+        metrics = super().get_metrics(trainer, pl_module)
+        return {name: metrics[name] for name in ("train_loss", "val_loss") if name in metrics}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "training"
+
+
+class Lines(ProgressBar):
     """Print a line every `log_every_n_steps` steps and at every validation, for logs and pipes."""
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ class TrainingMetrics(Callback):
             self._stop_clock()
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             values = {"train_loss": outputs["loss"], "chars_per_second": self._chars / self._seconds, "lr": lr}
-            pl_module.log_dict(values)
+            pl_module.log_dict(values, prog_bar=True)
             self._chars, self._seconds = 0, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -120,6 +120,11 @@ def test_logits_are_float32_under_autocast_and_close_to_exact_ones():
     torch.testing.assert_close(logits, model(ids), atol=5e-3, rtol=0)
 
 
+def test_a_text_longer_than_the_context_is_refused():
+    with pytest.raises(ValueError, match="looks at 7 positions together, got 8"):
+        decoder()(torch.zeros(1, 8, dtype=torch.long))
+
+
 def test_attention_maps_are_those_that_forward_uses():
     model, ids = decoder(), torch.randint(V, (2, T))
     maps = model.attention_maps(ids)

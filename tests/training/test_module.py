@@ -26,7 +26,7 @@ def test_the_loss_is_the_mean_surprise_of_the_next_token(module: LanguageModel):
 def test_validation_weighs_every_token_alike_whatever_its_batch(module: LanguageModel):
     module.eval()
     logged: dict[str, float] = {}
-    module.log_dict = lambda values, sync_dist: logged.update(values)  # pyright: ignore[reportAttributeAccessIssue]
+    module.log_dict = lambda values, **_: logged.update(values)  # pyright: ignore[reportAttributeAccessIssue]
     batches = [torch.randint(11, shape) for shape in ((5, 8), (3, 8), (1, 3))]
     for batch in batches:
         module.validation_step(batch, 0)
@@ -44,7 +44,7 @@ def test_validation_weighs_every_token_alike_whatever_its_batch(module: Language
 def test_a_second_validation_starts_from_nothing(module: LanguageModel):
     module.eval()
     logged: list[dict[str, float]] = []
-    module.log_dict = lambda values, sync_dist: logged.append(values)  # pyright: ignore[reportAttributeAccessIssue]
+    module.log_dict = lambda values, **_: logged.append(values)  # pyright: ignore[reportAttributeAccessIssue]
     batch = torch.randint(11, (5, 8))
     for _ in range(2):
         module.validation_step(batch, 0)
