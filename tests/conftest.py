@@ -54,3 +54,19 @@ def minillm(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
         return code, out, err
 
     return run
+
+
+@pytest.fixture
+def refused(minillm: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
+    """Run a command that has to be refused: exit code 2, one line on stderr, nothing written; returns the line."""
+
+    def run(*args: object) -> str:
+        before = sorted(Path().rglob("*"))
+        code, out, err = minillm(*args)
+        assert (code, out) == (2, "")
+        assert err.startswith("minillm: error: ")
+        assert err.count("\n") == 1
+        assert sorted(Path().rglob("*")) == before
+        return err
+
+    return run
