@@ -56,6 +56,8 @@ def load_text(corpus: str) -> str:
     Raises:
         ValueError: There is no such corpus, it is empty, a file is not UTF-8, or a package that it needs is missing.
     """
+    if not corpus:
+        raise ValueError(f"the corpus has no name: give one of {', '.join(NAMED)}, a file or a folder")
     return _named_text(corpus) if corpus in NAMED else _path_text(Path(corpus).expanduser())
 
 

@@ -45,7 +45,7 @@ class TextDataModule(LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
-        self.save_hyperparameters("corpus", logger=False)
+        self.save_hyperparameters("corpus", "batch_size", logger=False)
         self.context_length = context_length
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -53,8 +53,8 @@ class TextDataModule(LightningDataModule):
         split = int(TRAIN_FRACTION * len(self.text))
         if split <= context_length or len(self.text) - split < 2:
             raise ValueError(
-                f"corpus {corpus!r} is too short: it has {len(self.text)} characters, of which {split} are for "
-                f"training, and context_length {context_length} needs at least {context_length + 1} there"
+                f"corpus {corpus!r} is too short: of its {len(self.text)} characters {split} are for training, "
+                f"where context_length {context_length} needs at least {context_length + 1}, and validation needs 2"
             )
         self.tokenizer = tokenizer or CharTokenizer.from_text(self.text)
         ids = torch.tensor(self.tokenizer.encode(self.text))
@@ -71,11 +71,10 @@ class TextDataModule(LightningDataModule):
         trainer = self.trainer
         seed = torch.initial_seed()  # what seed_everything set
         windows = RandomWindows(self.train_tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
-        batches_a_step = trainer.accumulate_grad_batches
-        one_pass = -(-len(self.train_tokens) // (self.batch_size * self.context_length))
-        length = trainer.max_steps * batches_a_step if trainer.max_steps > 0 else one_pass
-        sampler = BatchNumbers(length, lambda: trainer.global_step * batches_a_step)
-        return self._loader(windows, sampler)
+        one_pass = -(-len(self.train_tokens) // (self.batch_size * self.context_length * trainer.world_size))
+        length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
+        seen = trainer.fit_loop.epoch_loop.batch_progress.total
+        return self._loader(windows, BatchNumbers(length, lambda: seen.processed))  # pyright: ignore[reportAttributeAccessIssue]
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them."""

@@ -12,7 +12,7 @@ from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer
 
 RUNS = Path("lightning_logs")
-NEEDED = {"state_dict", "hyper_parameters", "tokenizer"}
+NEEDED = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "tokenizer", "seed"}
 
 
 def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
@@ -33,6 +33,8 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
     weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
     try:
         tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+        if tokenizer.vocab_size != settings["vocab_size"]:
+            raise ValueError(f"{tokenizer.vocab_size} characters for {settings['vocab_size']} tokens")
         model = Decoder(**{name: settings[name] for name in inspect.signature(Decoder).parameters})
         model.load_state_dict(weights)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
@@ -52,16 +54,15 @@ def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:
         ValueError: There is none.
     """
     if str(ckpt_path) in ("best", "last"):
-        pattern = f"*/version_*/checkpoints/{ckpt_path}.ckpt"
-        found = sorted(RUNS.glob(pattern), key=lambda file: file.stat().st_mtime_ns)
+        found = sorted(RUNS.glob(f"**/checkpoints/{ckpt_path}.ckpt"), key=lambda file: file.stat().st_mtime_ns)
         if not found:
             raise ValueError(f"no {ckpt_path!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
         return found[-1]
     path = Path(ckpt_path)
-    if path.is_dir():
+    if str(ckpt_path) and path.is_dir():
         path = path / "checkpoints" / f"{in_folder}.ckpt"
     if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}: give a checkpoint file, a run folder, 'best' or 'last'")
+        raise ValueError(f"no checkpoint at {str(path)!r}: give a checkpoint file, a run folder, 'best' or 'last'")
     return path
 
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from io import RawIOBase
+from itertools import product
 from pathlib import Path
 
-from minillm.errors import OneLineErrors, exit_on_wrong_input
+from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
 from minillm.generation.settings import Settings
 
 SHOWN = 1000  # characters: a longer prompt is not repeated on stderr
@@ -35,26 +36,23 @@ def run(args: list[str]) -> None:
     options = _parser().parse_args(args[1:])
     with ExitStack() as stack:
         with exit_on_wrong_input():
-            samples = list(_samples(options))
+            settings, prompts = _settings(options), _prompts(options)
             from minillm.generation.checkpoint import find, load  # only now: importing torch takes a second
             from minillm.generation.generate import encode_prompt, generate
 
             path = find(options.ckpt_path)
             model, tokenizer = load(path)
-            for sample in samples:
-                encode_prompt(tokenizer, sample.prompt)
+            for prompt in prompts:
+                encode_prompt(tokenizer, prompt)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
-        try:
-            for number, sample in enumerate(samples, 1):
-                print(f"[{number}/{len(samples)}] {_replay(path, sample)}", file=sys.stderr)
-                text = _show(sample, generate(model, tokenizer, sample.prompt, **asdict(sample.settings)))
-                if len(samples) > 1 or sys.stdout.isatty():
-                    print()
-                if output is not None:
-                    with exit_on_wrong_input():  # a full disk, say
-                        _record(output, path, sample, text)
-        except BrokenPipeError:  # whoever reads stdout has seen enough; there is nowhere left to flush to
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        total = len(prompts) * options.num_samples
+        for number, (prompt, offset) in enumerate(product(prompts, range(options.num_samples)), 1):
+            sample = Sample(prompt, replace(settings, seed=(settings.seed or 0) + offset))
+            print(f"[{number}/{total}] {_replay(path, sample)}", file=sys.stderr)
+            text = _show(sample, generate(model, tokenizer, prompt, **asdict(sample.settings)), last=total == 1)
+            if output is not None:
+                with exit_on_wrong_input():  # a full disk, say
+                    _record(output, path, sample, text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,23 +82,21 @@ class _Parser(OneLineErrors, argparse.ArgumentParser):
     pass
 
 
-def _samples(options: argparse.Namespace) -> Iterator[Sample]:
-    """The texts that are asked for."""
-    names = ("max_new_tokens", "temperature", "top_k", "top_p")
-    seed = random.randrange(2**32) if options.seed is None else options.seed
-    settings = Settings(**{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(options.stop))
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings of the first sample; without a seed, one is drawn."""
     if options.num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {options.num_samples}")
-    for prompt in _prompts(options):
-        for number in range(options.num_samples):
-            yield Sample(prompt, replace(settings, seed=seed + number))
+    names = ("max_new_tokens", "temperature", "top_k", "top_p")
+    seed = random.randrange(2**32) if options.seed is None else options.seed
+    return Settings(**{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(options.stop))
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
     if options.prompt is not None:
         return [options.prompt]
     if options.prompt_file is not None:
-        prompts = [line for line in _decode(options.prompt_file.read_bytes(), options.prompt_file).splitlines() if line]
+        lines = _decode(options.prompt_file.read_bytes(), options.prompt_file).replace("\r\n", "\n").split("\n")
+        prompts = [line for line in lines if line]
         if not prompts:
             raise ValueError(f"{options.prompt_file} holds no prompt: write one on each line")
         return prompts
@@ -109,25 +105,43 @@ def _prompts(options: argparse.Namespace) -> list[str]:
 
 def _decode(content: bytes, source: object) -> str:
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text: byte 0x{content[error.start]:02x} at {error.start}") from error
 
 
-def _show(sample: Sample, pieces: Iterator[str]) -> str:
-    """Stream a text to stdout; a person at a terminal also sees the prompt before it."""
-    if sys.stdout.isatty():
+def _show(sample: Sample, pieces: Iterator[str], last: bool) -> str:
+    """Stream a text to stdout; a person at a terminal also sees the prompt before it.
+
+    Args:
+        sample: What the text belongs to.
+        pieces: The text.
+        last: Whether nothing follows that has to be set apart from it.
+
+    Returns:
+        The text.
+    """
+    terminal = sys.stdout.isatty()
+    if terminal:
         print(sample.prompt[-SHOWN:], end="", file=sys.stderr, flush=True)
     made = []
-    for piece in pieces:
-        print(piece, end="", flush=True)
-        made.append(piece)
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+            made.append(piece)
+        if terminal or not last:
+            print(flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        if isinstance(error, BrokenPipeError):  # whoever reads stdout has seen enough
+            sys.exit(0)
+        fail(f"stdout: {error.strerror}")
     return "".join(made)
 
 
 def _record(output: RawIOBase, path: Path, sample: Sample, text: str) -> None:
     line = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, **asdict(sample.settings)}
-    output.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode())
+    output.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
 
 
 def _replay(path: Path, sample: Sample) -> str:
@@ -136,7 +150,7 @@ def _replay(path: Path, sample: Sample) -> str:
     stops = settings.pop("stop")
     flags = {"ckpt_path": path, **{name: value for name, value in settings.items() if value is not None}}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    words += [word for stop in stops for word in ("--stop", stop)]
+    words += [f"--stop={stop}" for stop in stops]
     if len(sample.prompt) > SHOWN:
         return f"minillm predict {shlex.join(words)}  # with the same prompt on stdin"
-    return f"minillm predict {shlex.join(['--prompt', sample.prompt, *words])}"
+    return f"minillm predict {shlex.join([f'--prompt={sample.prompt}', *words])}"

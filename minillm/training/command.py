@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from minillm.data import TextDataModule
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
-from minillm.generation.checkpoint import RUNS, find, read
+from minillm.generation.checkpoint import RUNS, find, load, read
 from minillm.training.attention_maps import AttentionMaps
 from minillm.training.checkpoints import BestCheckpoint, LastCheckpoint
 from minillm.training.final_validation import FinalValidation
@@ -135,11 +135,14 @@ class MiniLLMCLI(LightningCLI):
         if command == "fit" and self.config.fit.ckpt_path is None:
             return
         with exit_on_wrong_input():
-            path = find(self.config[command].ckpt_path or "best", in_folder="last" if command == "fit" else "best")
+            asked = self.config[command].ckpt_path
+            path = find("best" if asked is None else asked, in_folder="last" if command == "fit" else "best")
+            load(path)  # whole and consistent, or refused here
             checkpoint = read(path)
         saved = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
         saved["data.context_length"] = saved.pop("model.context_length")
-        saved["data.corpus"] = checkpoint["datamodule_hyper_parameters"]["corpus"]
+        saved |= {f"data.{name}": value for name, value in checkpoint["datamodule_hyper_parameters"].items()}
+        saved["seed_everything"] = checkpoint["seed"]
         del saved["model.vocab_size"]  # comes with the tokenizer
         self._subcommand_parsers[command].set_defaults(saved)
         self.config = parser.parse_args(args)
@@ -153,6 +156,13 @@ class MiniLLMCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI's version lets a checkpoint's settings override what is given."""
+
+    def _set_seed(self) -> None:
+        """Refuse a seed that is out of range like any other wrong setting."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            fail(f"seed_everything: {error}")
 
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine and on the command."""
@@ -187,9 +197,9 @@ class MiniLLMCLI(LightningCLI):
         try:
             self.trainer.fit(**kwargs)
         except SystemExit:
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
+            if not self.trainer.interrupted:
+                raise
+            sys.exit(143 if self.trainer.received_sigterm else 130)
 
     def before_fit(self) -> None:
         """Say in a line what is going to happen."""

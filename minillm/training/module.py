@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
@@ -51,6 +51,23 @@ class LanguageModel(LightningModule):
         """AdamW with this module's settings."""
         return adamw(self.model, self.hparams["learning_rate"], self.hparams["weight_decay"])
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm, or by value; Lightning's own way refuses fused optimizers under mixed precision."""
+        if gradient_clip_val:
+            by_value = gradient_clip_algorithm == "value"
+            clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+            clip(self.model.parameters(), gradient_clip_val)
+
+    def on_train_start(self) -> None:
+        """Let every process that trains drop channels of its own."""
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
         """The mean loss, in nats a token, over windows (B, T + 1)."""
         return self._loss(windows)
@@ -72,12 +89,13 @@ class LanguageModel(LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the tokenizer with the weights: neither is of use alone."""
+        """Keep the tokenizer with the weights (neither is of use alone), and the seed that the windows came from."""
+        checkpoint["seed"] = torch.initial_seed()
         checkpoint["tokenizer"] = {"alphabet": self.trainer.datamodule.tokenizer.alphabet}  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let this run's optimizer settings win over those that the checkpoint was trained with."""
-        for state in checkpoint["optimizer_states"]:
+        for state in checkpoint.get("optimizer_states", []):
             for saved, ours in zip(state["param_groups"], self.configure_optimizers().param_groups, strict=True):
                 saved.update({name: ours[name] for name in ("lr", "weight_decay")})
 
@@ -88,5 +106,5 @@ class LanguageModel(LightningModule):
     def _log_evaluation(self, split: str) -> None:
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
-        values = {"loss": loss, "perplexity": math.exp(loss), "bits_per_char": loss / math.log(2)}
+        values = {"loss": loss, "perplexity": torch.tensor(loss).exp().item(), "bits_per_char": loss / math.log(2)}
         self.log_dict({f"{split}_{name}": value for name, value in values.items()}, prog_bar=True, sync_dist=True)

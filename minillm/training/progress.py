@@ -41,7 +41,8 @@ class Lines(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         """Print how training goes."""
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+        step_is_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if step_is_done and trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._print(trainer, "train_loss", "chars_per_second")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

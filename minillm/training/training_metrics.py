@@ -16,6 +16,7 @@ class TrainingMetrics(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._chars, self._seconds, self._since = 0, 0.0, None
+        self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:
         """Start the clock, where it was stopped."""
@@ -26,10 +27,14 @@ class TrainingMetrics(Callback):
     ) -> None:
         """Count, and log when it is time."""
         self._chars += batch[:, 1:].numel() * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+        if trainer.global_step == self._step:
+            return  # a batch of several whose gradients make one step
+        self._step = trainer.global_step
+        if self._step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self._stop_clock()
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            values = {"train_loss": outputs["loss"], "chars_per_second": self._chars / self._seconds, "lr": lr}
+            loss = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it
+            values = {"train_loss": loss, "chars_per_second": self._chars / self._seconds, "lr": lr}
             pl_module.log_dict(values, prog_bar=True)
             self._chars, self._seconds = 0, 0.0
 

@@ -16,8 +16,17 @@ def corpus(tmp_path: Path) -> str:
 
 def attached(data: TextDataModule, **trainer: int) -> TextDataModule:
     """The datamodule, with a trainer in the given state."""
-    state = {"global_rank": 0, "world_size": 1, "max_steps": 10, "accumulate_grad_batches": 1, "global_step": 0}
-    data.trainer = SimpleNamespace(**{**state, **trainer})  # pyright: ignore[reportAttributeAccessIssue]
+    state = {
+        "global_rank": 0,
+        "world_size": 1,
+        "max_steps": 10,
+        "accumulate_grad_batches": 1,
+        "processed": 0,
+        **trainer,
+    }
+    progress = SimpleNamespace(total=SimpleNamespace(processed=state.pop("processed")))
+    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    data.trainer = SimpleNamespace(fit_loop=fit_loop, **state)  # pyright: ignore[reportAttributeAccessIssue]
     return data
 
 
@@ -37,7 +46,7 @@ def test_a_step_is_a_batch_of_windows_one_longer_than_the_context(corpus: str):
 def test_a_resumed_run_goes_on_with_the_next_batch(corpus: str, num_workers: int):
     torch.manual_seed(5)
     whole = list(attached(TextDataModule(corpus, context_length=7)).train_dataloader())
-    resumed = attached(TextDataModule(corpus, context_length=7, num_workers=num_workers), global_step=6)
+    resumed = attached(TextDataModule(corpus, context_length=7, num_workers=num_workers), processed=6)
     assert [batch.tolist() for batch in resumed.train_dataloader()] == [batch.tolist() for batch in whole[6:]]
 
 
@@ -56,7 +65,7 @@ def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(c
     data = attached(TextDataModule(corpus, context_length=7, batch_size=2), max_steps=-1)
     first = list(data.train_dataloader())
     assert len(first) == 9  # 117 characters in windows of 7, two at a time
-    data.trainer.global_step = 9  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 9  # pyright: ignore[reportOptionalMemberAccess]
     second = list(data.train_dataloader())
     assert len(second) == 9
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -74,7 +83,7 @@ def test_a_given_tokenizer_is_kept(corpus: str):
     [
         (
             {"context_length": 117},
-            "130 characters, of which 117 are for training, and context_length 117 needs at least 118",
+            "of its 130 characters 117 are for training, where context_length 117 needs at least 118",
         ),
         ({"context_length": 0}, "context_length must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),

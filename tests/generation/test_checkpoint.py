@@ -45,9 +45,10 @@ def test_what_names_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for name, message in (
         ("best", "no 'best' checkpoint below .*lightning_logs: train a model first"),
-        ("nothing.ckpt", "no checkpoint at nothing.ckpt"),
+        ("nothing.ckpt", "no checkpoint at 'nothing.ckpt'"),
+        ("", "no checkpoint at"),
         (str(tmp_path), "no checkpoint at .*best.ckpt"),
-        ("https://example.com/a.ckpt", "no checkpoint at https:"),
+        ("https://example.com/a.ckpt", "no checkpoint at 'https:"),
     ):
         with pytest.raises(ValueError, match=message):
             find(name)
@@ -75,6 +76,7 @@ def test_a_checkpoint_that_lacks_a_part_or_whose_parts_do_not_fit_is_refused(in_
         {"weights": torch.zeros(3)},
         {**whole, "tokenizer": {}},
         {**whole, "tokenizer": {"alphabet": "aa"}},
+        {**whole, "tokenizer": {"alphabet": "ab"}},
         {**whole, "hyper_parameters": {**whole["hyper_parameters"], "embed_dim": 18}},
         {**whole, "hyper_parameters": {}},
         {**whole, "state_dict": {}},

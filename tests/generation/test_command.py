@@ -38,7 +38,7 @@ def test_stdout_is_the_generated_text_alone_and_a_seed_repeats_it(minillm: Run):
 
 def test_the_replay_command_on_stderr_makes_the_same_text(minillm: Run):
     code, out, err = minillm(
-        "predict", "--prompt", "it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
+        "predict", "--prompt=-it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
     )
     replay = shlex.split(err.split("minillm ", 1)[1])
     assert minillm(*replay)[:2] == (code, out)
@@ -77,6 +77,13 @@ def test_a_long_prompt_is_read_whole_and_not_repeated(minillm: Run, monkeypatch:
     assert len(err) < 500
 
 
+def test_a_full_disk_is_said_in_a_line():
+    command = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 5 > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "minillm: error: stdout: No space left on device"
+
+
 def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
     command = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 3000 | head -c 3"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
@@ -101,7 +108,7 @@ def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
         ),
         (["--prompt_file", "missing.txt"], "missing.txt: No such file or directory"),
         (["--prompt", "A", "--prompt_file", "b"], "not allowed with argument --prompt"),
-        (["--ckpt_path", "nothing"], "no checkpoint at nothing"),
+        (["--ckpt_path", "nothing"], "no checkpoint at 'nothing'"),
         (["--output", "/no/such/folder/samples.jsonl"], "/no/such/folder/samples.jsonl: No such file or directory"),
         (["--output", "lightning_logs/smoke/version_0/config.yaml"], "config.yaml: File exists"),
         (["--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),

@@ -116,6 +116,43 @@ def test_a_resumed_run_sees_the_windows_that_come_next(tmp_path: Path, monkeypat
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    assert minillm("fit", "--config", SMOKE, "--seed_everything", 7, "--model.learning_rate", 0.01)[0] == 0
+    short = ("--trainer.max_steps", 25, "--trainer.limit_val_batches", 2)
+    assert minillm("fit", "--ckpt_path", "last", *short)[0] == 0
+    first = yaml.safe_load(Path("lightning_logs/smoke/version_0/config.yaml").read_text())
+    second = yaml.safe_load(Path("lightning_logs/minillm/version_0/config.yaml").read_text())
+    assert second["seed_everything"] == 7
+    assert second["model"] == first["model"]
+    assert second["data"] == {**first["data"], "tokenizer": second["data"]["tokenizer"]}
+
+
+def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
+    monkeypatch.chdir(tmp_path)
+    more = ("--trainer.gradient_clip_val", 1.0, "--trainer.accumulate_grad_batches", 3)
+    code, out, _ = minillm("fit", "--config", SMOKE, *more)
+    assert code == 0
+    rows = [row for row in metrics(tmp_path / "lightning_logs" / "smoke" / "version_0") if row["train_loss"]]
+    assert [row["step"] for row in rows] == ["4", "9", "14", "19"]
+    assert float(rows[0]["train_loss"]) == pytest.approx(4.17, abs=0.1)  # ln 65 is 4.17
+    assert re.findall(r"step (\d+)/20  train_loss", out) == ["5", "10", "15", "20"]
+
+
+def test_epochs_see_as_many_batches_each_with_accumulation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("to be or not to be " * 160)
+    epochs = ("--trainer.max_steps", -1, "--trainer.max_epochs", 2, "--trainer.accumulate_grad_batches", 3)
+    each = ("--trainer.val_check_interval", "null", "--trainer.check_val_every_n_epoch", 1)
+    code, out, _ = minillm("fit", "--config", SMOKE, "--data.corpus", "text.txt", *epochs, *each)
+    assert code == 0
+    assert re.findall(r"step (\d+)/16  val_loss", out) == ["8", "16"]  # 22 batches an epoch are 8 steps
+
+
 def test_a_resumed_run_takes_the_learning_rate_that_is_given(in_smoke_run: Path, minillm: Run):
     fit = ("fit", "--config", SMOKE, "--ckpt_path", in_smoke_run, "--trainer.max_steps", 25)
     code, out, _ = minillm(*fit, "--model.learning_rate", 0.5)
@@ -180,15 +217,16 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"step 10/10" not in shown
 
 
-def test_ctrl_c_ends_with_exit_code_130(tmp_path: Path):
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_says_so_by_its_exit_code(tmp_path: Path, signum: signal.Signals, code: int):
     fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "1000000"]
     process = subprocess.Popen(fit, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     while "step 10/" not in process.stdout.readline():
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
 
 
 def test_two_processes_train_together(tmp_path: Path):
@@ -221,9 +259,11 @@ def test_two_processes_train_together(tmp_path: Path):
             ["--data.corpus", "missing.txt"],
             "corpus 'missing.txt' is not tinyshakespeare, shakespeare, nor an existing file",
         ),
+        (["--data.corpus", ""], "the corpus has no name"),
+        (["--seed_everything", "-1"], "seed"),
         (["--data.corpus", "latin1.txt"], "latin1.txt is not UTF-8 text: byte 0xe9 at offset 3"),
         (["--data.corpus", "empty.txt"], "corpus 'empty.txt' is empty"),
-        (["--data.corpus", "short.txt"], "corpus 'short.txt' is too short: it has 10 characters"),
+        (["--data.corpus", "short.txt"], "corpus 'short.txt' is too short: of its 10 characters"),
         (["--data.batch_size", "many"], "data.batch_size\": Expected a <class 'int'>. Got value: many"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--model.embed_dim", "16", "--model.num_heads", "3"], "embed_dim 16 must be divisible by num_heads 3"),
@@ -239,7 +279,8 @@ def test_two_processes_train_together(tmp_path: Path):
         (["--trainer.accelerator", "quantum"], "quantum"),
         (["--trainer.devices", "0"], "devices"),
         (["--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
-        (["--ckpt_path", "nothing"], "no checkpoint at nothing"),
+        (["--ckpt_path", "nothing"], "no checkpoint at 'nothing'"),
+        (["--ckpt_path", ""], "no checkpoint at '.'"),
         (["--ckpt_path", "latin1.txt"], "latin1.txt is not a whole MiniLLM checkpoint"),
         (["--ckpt_path", "empty.txt"], "empty.txt is not a whole MiniLLM checkpoint: it is empty"),
     ],

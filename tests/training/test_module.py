@@ -46,12 +46,19 @@ def test_a_second_validation_starts_from_nothing(module: LanguageModel):
     logged: list[dict[str, float]] = []
     module.log_dict = lambda values, **_: logged.append(values)  # pyright: ignore[reportAttributeAccessIssue]
     batch = torch.randint(11, (5, 8))
-    for _ in range(2):
-        module.validation_step(batch, 0)
+    for windows in (batch, torch.randint(11, (5, 8)), batch):
+        module.validation_step(windows, 0)
         module.on_validation_epoch_end()
-        module.validation_step(torch.randint(11, (5, 8)), 0)
-        module.mean_loss.reset()
-    assert logged[0] == logged[1]
+    assert logged[0] == logged[2] != logged[1]
+
+
+@pytest.mark.parametrize(("algorithm", "expected"), [("norm", 0.1), (None, 0.1), ("value", 0.1 * 6**0.5)])
+def test_gradients_are_clipped_by_norm_or_by_value(module: LanguageModel, algorithm: str | None, expected: float):
+    for parameter in module.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    module.model.final_norm.bias.grad = torch.tensor([7.0, -7, 7, -7, 7, -7])
+    module.configure_gradient_clipping(module.configure_optimizers(), 0.1, algorithm)
+    assert module.model.final_norm.bias.grad.norm().item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_only_matrices_decay(module: LanguageModel):
