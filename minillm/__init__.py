@@ -1,4 +1,4 @@
-"""MiniLLM: a small Transformer language model, written to be read and trained in a minute or two.
+"""MiniLLM: a small Transformer language model, written to be read in half an hour and trained in minutes.
 
 model, tokenizer = minillm.load("best")
 for piece in minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=200, seed=1):
