@@ -30,7 +30,7 @@ def test_the_reference_configuration_is_that_of_no_configuration(monkeypatch: py
 def test_the_reference_configuration_shows_every_value_of_ours(monkeypatch: pytest.MonkeyPatch):
     shown = yaml.safe_load((CONFIGS / "minillm.yaml").read_text())
     defaults = resolved(monkeypatch)
-    for group in ("data", "model", "best_checkpoint", "last_checkpoint", "samples", "attention_maps"):
+    for group in ("data", "model", "checkpoints", "samples", "attention_maps"):
         assert (
             shown[group].keys()
             == defaults[group].keys() - {"context_length"} | shown["data"].keys() & shown[group].keys()

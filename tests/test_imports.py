@@ -10,9 +10,10 @@ MAY_IMPORT = {
     "model": set(),
     "tokenizer": set(),
     "errors": set(),
+    "files": set(),
     "generation": {"model", "tokenizer", "errors"},
-    "data": {"tokenizer"},
-    "training": {"data", "generation", "model", "tokenizer", "errors"},
+    "data": {"tokenizer", "files"},
+    "training": {"data", "generation", "model", "tokenizer", "errors", "files"},
     "cli": {"errors"},
 }
 FORBIDDEN = {"Transformer", "TransformerEncoder", "TransformerDecoder", "MultiheadAttention", "TransformerEncoderLayer"}

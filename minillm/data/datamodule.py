@@ -85,7 +85,8 @@ class TextDataModule(LightningDataModule):
     test_dataloader = val_dataloader  # this text has no third part
 
     def _loader(self, windows: RandomWindows | ConsecutiveWindows, sampler: Sampler[int] | range) -> DataLoader[Tensor]:
-        return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers)
+        own = torch.Generator()  # an iterator draws from it when it is made; training's stream must not move
+        return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=own)
 
 
 class BatchNumbers(Sampler[int]):

@@ -1,18 +1,13 @@
-"""From a checkpoint file to a model and its tokenizer, without Lightning."""
+"""From a name to a checkpoint file, and from that to a model and its tokenizer, without Lightning."""
 
-import inspect
 import warnings
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from minillm.generation.untrusted import MODEL, decoder_settings, read
 from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer
 
 RUNS = Path("lightning_logs")
-NEEDED = {"state_dict", "hyper_parameters", "datamodule_hyper_parameters", "tokenizer", "seed"}
 
 
 def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
@@ -27,62 +22,52 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
     Raises:
         ValueError: Nothing is there, or it is not a whole checkpoint of ours.
     """
-    path = find(ckpt_path)
-    checkpoint = read(path)
-    settings, prefix = checkpoint["hyper_parameters"], "model."
-    weights = {key.removeprefix(prefix): value for key, value in checkpoint["state_dict"].items()}
-    try:
-        tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
-        if tokenizer.vocab_size != settings["vocab_size"]:
-            raise ValueError(f"{tokenizer.vocab_size} characters for {settings['vocab_size']} tokens")
-        model = Decoder(**{name: settings[name] for name in inspect.signature(Decoder).parameters})
-        model.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} is not a MiniLLM checkpoint: its parts do not fit together ({error})") from error
-    return model.eval(), tokenizer
+    checkpoint = read(find(ckpt_path))
+    model = Decoder(**decoder_settings(checkpoint["hyper_parameters"]))
+    model.load_state_dict({name.removeprefix(MODEL): weight for name, weight in checkpoint["state_dict"].items()})
+    return model.eval(), CharTokenizer(checkpoint["tokenizer"]["alphabet"])
 
 
 def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:
     """The checkpoint file that a name stands for.
 
     Args:
-        ckpt_path: A checkpoint file, a run folder, or `best` or `last`: those of the newest run below
-            `lightning_logs/`.
+        ckpt_path: A checkpoint file; a run folder; `best` (the newest below `lightning_logs/`) or `last` (the newest
+            that can be read of the newest run there; one that cannot is warned of).
         in_folder: Which of the two to take from a run folder.
 
     Raises:
         ValueError: There is none.
     """
-    if str(ckpt_path) in ("best", "last"):
-        found = sorted(RUNS.glob(f"**/checkpoints/{ckpt_path}.ckpt"), key=lambda file: file.stat().st_mtime_ns)
-        if not found:
-            raise ValueError(f"no {ckpt_path!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
-        return found[-1]
-    path = Path(ckpt_path)
-    if str(ckpt_path) and path.is_dir():
+    name = str(ckpt_path)
+    if "://" in name:
+        raise ValueError(f"{name!r} is an address: download the file first, if you trust where it comes from")
+    if name in ("best", "last"):
+        files = list(RUNS.glob(f"**/checkpoints/{'best' if name == 'best' else '*'}.ckpt"))
+        if not files:
+            raise ValueError(f"no {name!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
+        newest = max(files, key=_age)
+        return newest if name == "best" else _newest_that_loads(newest.parent)
+    path = Path(name)
+    if name and path.is_dir():
+        if in_folder == "last" and any(path.glob("checkpoints/*.ckpt")):
+            return _newest_that_loads(path / "checkpoints")
         path = path / "checkpoints" / f"{in_folder}.ckpt"
     if not path.is_file():
         raise ValueError(f"no checkpoint at {str(path)!r}: give a checkpoint file, a run folder, 'best' or 'last'")
     return path
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file, as plain values only: a pickle that would run code is refused.
-
-    Raises:
-        ValueError: The file is not a whole checkpoint of ours.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch's advice is for those who wrote the file
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can fail anywhere in the reader
-        if path.stat().st_size == 0:
-            reason = "it is empty"
-        elif zipfile.is_zipfile(path):
-            reason = "it holds more than plain values"
+def _newest_that_loads(folder: Path) -> Path:
+    for file in sorted(folder.glob("*.ckpt"), key=_age, reverse=True):
+        try:
+            read(file)
+        except (ValueError, OSError) as error:
+            warnings.warn(f"passed over: {error}", stacklevel=3)
         else:
-            reason = "it is something else, or was cut off"
-        raise ValueError(f"{path} is not a whole MiniLLM checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= NEEDED:
-        raise ValueError(f"{path} is not a MiniLLM checkpoint: it lacks one of {', '.join(sorted(NEEDED))}")
-    return checkpoint
+            return file
+    raise ValueError(f"none of the checkpoints in {folder} can be read")
+
+
+def _age(file: Path) -> tuple[int, str]:
+    return file.stat().st_mtime_ns, file.name

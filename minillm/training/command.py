@@ -11,21 +11,28 @@ from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.data import TextDataModule
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
-from minillm.generation.checkpoint import RUNS, find, load, read
+from minillm.files import write_whole
+from minillm.generation.checkpoint import RUNS, find
+from minillm.generation.untrusted import read
 from minillm.training.attention_maps import AttentionMaps
-from minillm.training.checkpoints import BestCheckpoint, LastCheckpoint
+from minillm.training.checkpoint_io import WholeCheckpointIO
+from minillm.training.checkpoints import Checkpoints
+from minillm.training.ending import one_line_endings
 from minillm.training.final_validation import FinalValidation
 from minillm.training.memory import keep_freed_memory
+from minillm.training.metrics_table import MetricsTable
 from minillm.training.module import LanguageModel
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
+from minillm.training.random_states import RandomStates
+from minillm.training.resume import ARCHITECTURE, run_to_continue, saved_settings
 from minillm.training.samples import Samples
 from minillm.training.training_metrics import TrainingMetrics
 
@@ -45,11 +52,9 @@ TRAINER_DEFAULTS = {
 }
 HARMLESS_WARNINGS = (
     "does not have many workers",  # a batch is one gather of 0.1 ms
-    "Experiment logs directory",  # CSVLogger finds the folder that TensorBoardLogger has just made
     "You're resuming from a checkpoint that ended before the epoch ended",  # BatchNumbers goes on where it stopped
     "is smaller than the logging interval",  # the curves of a very short run have no points: so be it
     "Be aware that when using `ckpt_path`",  # measuring needs none of the callbacks that training had
-    "The dirpath has changed from",  # a resumed run keeps its checkpoints in a folder of its own
     "`isinstance(treespec, LeafSpec)` is deprecated",  # Lightning's own business
 )
 
@@ -69,7 +74,7 @@ def run(args: list[str]) -> None:
     MiniLLMCLI(
         LanguageModel,
         TextDataModule,
-        save_config_callback=SaveConfigOfFit,
+        save_config_callback=None,  # ours leaves out what is about this one command
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=1337,
         parser_class=Parser,
@@ -100,17 +105,28 @@ class Parser(OneLineErrors, LightningArgumentParser):
         super().error(f"{self.reading}: {message}" if self.reading else message)
 
 
-class SaveConfigOfFit(SaveConfigCallback):
-    """Keep the resolved configuration of a training run, and of nothing else, in its folder."""
+class ConfigFile(Callback):
+    """Keep the resolved configuration of a training run in its folder.
+
+    Args:
+        text: The configuration, in YAML.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml."""
-        if stage == "fit" and trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+        folder = trainer.log_dir  # asked in every process: the answer is broadcast
+        if trainer.is_global_zero and trainer.loggers and folder:
+            write_whole(Path(folder, "config.yaml"), self.text.encode())
 
 
 class MiniLLMCLI(LightningCLI):
     """LightningCLI where shared settings are given once, and a checkpoint brings its own."""
+
+    checkpoint: dict[str, Any] | None = None  # what the command begins with
+    continued: Path | None = None  # the run folder that training goes on in
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -119,8 +135,7 @@ class MiniLLMCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the configurable callbacks and the links."""
-        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(AttentionMaps, "attention_maps")
         parser.link_arguments("data.context_length", "model.context_length")
@@ -132,27 +147,35 @@ class MiniLLMCLI(LightningCLI):
         """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
         self.config = parser.parse_args(args)
         command = self.config.subcommand
-        if command == "fit" and self.config.fit.ckpt_path is None:
+        given = self.config[command].ckpt_path
+        if command == "fit" and given is None:
             return
         with exit_on_wrong_input():
-            asked = self.config[command].ckpt_path
-            path = find("best" if asked is None else asked, in_folder="last" if command == "fit" else "best")
-            load(path)  # whole and consistent, or refused here
-            checkpoint = read(path)
-        saved = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
-        saved["data.context_length"] = saved.pop("model.context_length")
-        saved |= {f"data.{name}": value for name, value in checkpoint["datamodule_hyper_parameters"].items()}
-        saved["seed_everything"] = checkpoint["seed"]
-        del saved["model.vocab_size"]  # comes with the tokenizer
+            path = find("best" if given is None else given, in_folder="last" if command == "fit" else "best")
+            self.checkpoint = read(path)
+        saved = saved_settings(self.checkpoint)
         self._subcommand_parsers[command].set_defaults(saved)
         self.config = parser.parse_args(args)
         settings = self.config[command]
-        for name in ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads"):
+        settings.ckpt_path, settings.weights_only = str(path), True
+        for name in ARCHITECTURE:
             if settings[name] != saved[name]:
                 fail(f"--{name} {settings[name]} does not fit {path}, trained with {saved[name]}: leave it out")
-        settings.ckpt_path, settings.weights_only = str(path), True
-        alphabet = Namespace(alphabet=checkpoint["tokenizer"]["alphabet"])
-        settings.data.tokenizer = Namespace(class_path="minillm.tokenizer.CharTokenizer", init_args=alphabet)
+        if settings.data.tokenizer is not None:
+            fail(f"--data.tokenizer is in {path} already: leave it out")
+        if command == "fit":
+            self._continue_run(settings, path)
+
+    def _continue_run(self, settings: Namespace, path: Path) -> None:
+        """Train on in the checkpoint's run folder, unless another is asked for or that run has gone on since."""
+        assert self.checkpoint is not None
+        done, asked = self.checkpoint["global_step"], settings.trainer.max_steps
+        if done >= asked > 0:
+            print(f"{path} is at step {done} of {asked}: nothing is left to train (--trainer.max_steps gives more)")
+            sys.exit(0)
+        logger = settings.trainer.logger
+        names_version = not isinstance(logger, Namespace) or logger.get("init_args.version") is not None
+        self.continued = None if names_version else run_to_continue(path, self.checkpoint)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI's version lets a checkpoint's settings override what is given."""
@@ -165,12 +188,21 @@ class MiniLLMCLI(LightningCLI):
             fail(f"seed_everything: {error}")
 
     def before_instantiate_classes(self) -> None:
-        """Settle what depends on the machine and on the command."""
-        trainer = self.config[str(self.subcommand)].trainer
-        if trainer.precision is None:
-            trainer.precision = fastest_precision(trainer.accelerator)
+        """Settle what depends on the machine, on the command and on the checkpoint."""
+        settings = self.config[str(self.subcommand)]
+        if settings.trainer.precision is None:
+            settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
+        self.repeating = settings.clone()  # from the beginning, as `fit --config` does with it
+        self.repeating.update(Namespace(ckpt_path=None, weights_only=None))
         if self.subcommand != "fit":
-            trainer.logger = False  # measuring leaves no run folder behind
+            settings.trainer.logger = False  # measuring leaves no run folder behind
+        if self.checkpoint is not None:
+            alphabet = Namespace(alphabet=self.checkpoint["tokenizer"]["alphabet"])
+            settings.data.tokenizer = Namespace(class_path="minillm.tokenizer.CharTokenizer", init_args=alphabet)
+        if self.continued is not None:
+            run = self.continued
+            place = Namespace(save_dir=os.path.relpath(run.parent.parent), name=run.parent.name, version=run.name)
+            settings.trainer.logger.init_args.update(place)  # pyright: ignore[reportAttributeAccessIssue]
 
     def instantiate_classes(self) -> None:
         """Build everything; what goes wrong here was configured wrongly."""
@@ -180,41 +212,47 @@ class MiniLLMCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
         settings = self._get(self.config_init, "trainer")
-        callbacks = [*(settings.callbacks or []), TrainingMetrics(), FinalValidation()]
+        config = ConfigFile(self._parser(self.subcommand).dump(self.repeating, skip_none=False))
+        callbacks = [*(settings.callbacks or []), config, RandomStates(), TrainingMetrics(), FinalValidation()]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(Bar() if sys.stdout.isatty() else Lines())
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if isinstance(trainer.logger, TensorBoardLogger) and len(trainer.loggers) == 1:
-            events = trainer.logger
-            table = CSVLogger(events.save_dir, events.name, events.version, flush_logs_every_n_steps=1)
-            trainer.loggers = [events, table]
+            step = self.checkpoint["global_step"] if self.checkpoint else 0
+            if self.continued:
+                trainer.logger._kwargs["purge_step"] = step + 1  # what the curves show after it comes again
+            trainer.loggers = [trainer.logger, MetricsTable(trainer.logger.log_dir, step)]
         if self.subcommand != "fit":  # the other callbacks are about training
             trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
     def fit(self, **kwargs: Any) -> None:
-        """Train; an interrupted training leaves like any other interrupted program."""
-        try:
+        """Train; say in a line why it ended early, and what there is to go on from."""
+        with one_line_endings(self.trainer, self._checkpoints):
             self.trainer.fit(**kwargs)
-        except SystemExit:
-            if not self.trainer.interrupted:
-                raise
-            sys.exit(143 if self.trainer.received_sigterm else 130)
+
+    @property
+    def _checkpoints(self) -> Checkpoints:
+        return next(callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, Checkpoints))
 
     def before_fit(self) -> None:
         """Say in a line what is going to happen."""
-        folder = self.trainer.log_dir or "."  # asked on every rank: the answer is broadcast
+        folder = self.trainer.log_dir or "."  # asked in every process: the answer is broadcast
         if self.trainer.is_global_zero:
+            if self.continued is None and Path(folder, "config.yaml").exists():
+                fail(f"{folder} holds a run: go on in it with --ckpt_path {folder}, or give another version")
             with exit_on_wrong_input():
                 Path(folder).mkdir(parents=True, exist_ok=True)
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             text = f"{len(self.datamodule.text):,} characters ({self.datamodule.vocab_size} different)"
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
-            print(f"{parameters:,} parameters, {text}, {where}, into {folder}", flush=True)
+            since = f", from step {self.checkpoint['global_step']}" if self.checkpoint else ""
+            print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)
 
     def after_fit(self) -> None:
         """Say what came out and how to write with it."""
-        best = next(c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
-        if self.trainer.is_global_zero and best.best_model_score is not None:
-            path = os.path.relpath(best.best_model_path)
-            print(f"best {best.monitor} {best.best_model_score:.4f}; now: minillm predict --ckpt_path {path}")
+        kept = self._checkpoints
+        if self.trainer.is_global_zero and kept.best.exists():
+            path = os.path.relpath(kept.best)
+            print(f"best val_loss {kept.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 
 from minillm.model import Decoder
 from minillm.training.optimizer import adamw
+from minillm.training.resume import check_optimizer_state
 
 
 class LanguageModel(LightningModule):
@@ -63,11 +64,6 @@ class LanguageModel(LightningModule):
             clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
             clip(self.model.parameters(), gradient_clip_val)
 
-    def on_train_start(self) -> None:
-        """Let every process that trains drop channels of its own."""
-        if self.global_rank:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
-
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
         """The mean loss, in nats a token, over windows (B, T + 1)."""
         return self._loss(windows)
@@ -95,9 +91,10 @@ class LanguageModel(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let this run's optimizer settings win over those that the checkpoint was trained with."""
-        for state in checkpoint.get("optimizer_states", []):
-            for saved, ours in zip(state["param_groups"], self.configure_optimizers().param_groups, strict=True):
-                saved.update({name: ours[name] for name in ("lr", "weight_decay")})
+        optimizer = self.configure_optimizers()
+        check_optimizer_state(checkpoint["optimizer_states"], optimizer)
+        for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+            saved.update({name: ours[name] for name in ("lr", "weight_decay")})
 
     def _loss(self, windows: Tensor) -> Tensor:
         logits = self.model(windows[:, :-1])
@@ -107,4 +104,21 @@ class LanguageModel(LightningModule):
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
         values = {"loss": loss, "perplexity": torch.tensor(loss).exp().item(), "bits_per_char": loss / math.log(2)}
-        self.log_dict({f"{split}_{name}": value for name, value in values.items()}, prog_bar=True, sync_dist=True)
+        log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
+
+
+def log(module: LightningModule, values: dict[str, Any], **how: Any) -> None:
+    """Log values, with the number of optimizer steps done.
+
+    They are written at once. Lightning's own way writes training's values only after the hooks that save checkpoints,
+    counts steps from 0, and costs up to a millisecond at every step.
+
+    Args:
+        module: Whose values they are.
+        values: Numbers by name.
+        how: More arguments of `log_dict`.
+    """
+    module.log_dict(values, prog_bar=True, logger=False if module.loggers else None, **how)
+    if module.loggers and not module.trainer.sanity_checking:
+        for logger in module.loggers:
+            logger.log_metrics({name: float(value) for name, value in values.items()}, module.global_step)

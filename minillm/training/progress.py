@@ -6,6 +6,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from torch import Tensor
 
+from minillm.training.training_metrics import is_due
+
 
 class Bar(RichProgressBar):
     """Lightning's bar, without its count of epochs, which mean nothing to a run that is measured in steps."""
@@ -42,7 +44,7 @@ class Lines(ProgressBar):
     ) -> None:
         """Print how training goes."""
         step_is_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if step_is_done and trainer.global_step % trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+        if step_is_done and is_due(trainer.global_step, trainer.log_every_n_steps):  # pyright: ignore[reportAttributeAccessIssue]
             self._print(trainer, "train_loss", "chars_per_second")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,11 +1,13 @@
 """What the model writes while it learns."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from minillm.files import write_whole
 from minillm.generation.generate import encode_prompt, generate
 from minillm.generation.settings import Settings
 from minillm.tokenizer import CharTokenizer
@@ -40,6 +42,15 @@ class Samples(Callback):
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.settings = asdict(Settings(max_new_tokens, temperature, top_k, seed=seed))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop what a resumed run wrote after the step that it goes on from: it comes again."""
+        for logger in trainer.loggers:
+            path = Path(logger.log_dir or "", "samples.md")
+            if trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and path.exists():
+                sections = re.split(r"^(?=## Step )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                kept = [text for text in sections if text and int(text.split()[2].rstrip(",")) <= trainer.global_step]
+                write_whole(path, "".join(kept).encode())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one sample, if this is a run that keeps a folder."""

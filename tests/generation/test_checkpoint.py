@@ -48,7 +48,7 @@ def test_what_names_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         ("nothing.ckpt", "no checkpoint at 'nothing.ckpt'"),
         ("", "no checkpoint at"),
         (str(tmp_path), "no checkpoint at .*best.ckpt"),
-        ("https://example.com/a.ckpt", "no checkpoint at 'https:"),
+        ("https://example.com/a.ckpt", "is an address: download the file first"),
     ):
         with pytest.raises(ValueError, match=message):
             find(name)
@@ -82,7 +82,7 @@ def test_a_checkpoint_that_lacks_a_part_or_whose_parts_do_not_fit_is_refused(in_
         {**whole, "state_dict": {}},
     ):
         torch.save(changed, file)
-        with pytest.raises(ValueError, match=r"a\.ckpt is not a MiniLLM checkpoint"):
+        with pytest.raises(ValueError, match=r"a\.ckpt is not a whole MiniLLM checkpoint"):
             load(file)
 
 

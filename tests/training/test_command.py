@@ -2,7 +2,6 @@ import csv
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,8 +42,8 @@ def test_metrics_have_their_names_and_steps(in_smoke_run: Path):
     assert {"step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= rows[
         0
     ].keys()
-    assert [row["step"] for row in rows if row["train_loss"]] == ["4", "9", "14", "19"]
-    assert [row["step"] for row in rows if row["val_loss"]] == ["9", "19"]
+    assert [row["step"] for row in rows if row["train_loss"]] == ["5", "10", "15", "20"]
+    assert [row["step"] for row in rows if row["val_loss"]] == ["10", "20"]
     assert [float(row["lr"]) for row in rows if row["lr"]] == pytest.approx([3e-4] * 4)
     losses = [float(row["val_loss"]) for row in rows if row["val_loss"]]
     assert losses[1] < losses[0] < 4.2
@@ -62,8 +61,7 @@ def test_checkpoints_hold_plain_values_of_the_right_moment(in_smoke_run: Path):
     best = torch.load(in_smoke_run / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
     assert best["global_step"] == last["global_step"] == 20
-    score = next(state["best_model_score"] for name, state in best["callbacks"].items() if "BestCheckpoint" in name)
-    assert score.item() == pytest.approx(min(float(row["val_loss"]) for row in rows))
+    assert best["callbacks"]["Checkpoints"]["best_val_loss"] == min(float(row["val_loss"]) for row in rows)
 
 
 def test_validate_repeats_the_number_of_the_training(in_smoke_run: Path, minillm: Run):
@@ -105,29 +103,19 @@ def test_a_runs_config_repeats_the_run(in_smoke_run: Path, minillm: Run):
     assert settings[0] == settings[1]
 
 
-def test_a_resumed_run_sees_the_windows_that_come_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
-    monkeypatch.chdir(tmp_path)
-    fit = ("fit", "--config", SMOKE, "--model.dropout", 0)
-    runs = [tmp_path / "lightning_logs" / "smoke" / f"version_{n}" for n in range(3)]
-    assert minillm(*fit)[0] == 0
-    assert minillm(*fit, "--trainer.max_steps", 7)[0] == 0
-    assert minillm(*fit, "--ckpt_path", runs[1])[0] == 0
-    whole, resumed = (weights(run / "checkpoints" / "last.ckpt") for run in (runs[0], runs[2]))
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
 def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
 ):
     monkeypatch.chdir(tmp_path)
     assert minillm("fit", "--config", SMOKE, "--seed_everything", 7, "--model.learning_rate", 0.01)[0] == 0
+    config = Path("lightning_logs/smoke/version_0/config.yaml")
+    first = yaml.safe_load(config.read_text())
     short = ("--trainer.max_steps", 25, "--trainer.limit_val_batches", 2)
     assert minillm("fit", "--ckpt_path", "last", *short)[0] == 0
-    first = yaml.safe_load(Path("lightning_logs/smoke/version_0/config.yaml").read_text())
-    second = yaml.safe_load(Path("lightning_logs/minillm/version_0/config.yaml").read_text())
+    second = yaml.safe_load(config.read_text())
     assert second["seed_everything"] == 7
     assert second["model"] == first["model"]
-    assert second["data"] == {**first["data"], "tokenizer": second["data"]["tokenizer"]}
+    assert second["data"] == first["data"]
 
 
 def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
@@ -136,7 +124,7 @@ def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, monkeypatch: p
     code, out, _ = minillm("fit", "--config", SMOKE, *more)
     assert code == 0
     rows = [row for row in metrics(tmp_path / "lightning_logs" / "smoke" / "version_0") if row["train_loss"]]
-    assert [row["step"] for row in rows] == ["4", "9", "14", "19"]
+    assert [row["step"] for row in rows] == ["5", "10", "15", "20"]
     assert float(rows[0]["train_loss"]) == pytest.approx(4.17, abs=0.1)  # ln 65 is 4.17
     assert re.findall(r"step (\d+)/20  train_loss", out) == ["5", "10", "15", "20"]
 
@@ -153,12 +141,15 @@ def test_epochs_see_as_many_batches_each_with_accumulation_too(
     assert re.findall(r"step (\d+)/16  val_loss", out) == ["8", "16"]  # 22 batches an epoch are 8 steps
 
 
-def test_a_resumed_run_takes_the_learning_rate_that_is_given(in_smoke_run: Path, minillm: Run):
-    fit = ("fit", "--config", SMOKE, "--ckpt_path", in_smoke_run, "--trainer.max_steps", 25)
-    code, out, _ = minillm(*fit, "--model.learning_rate", 0.5)
-    run = in_smoke_run.with_name(re.findall(r"smoke/(version_\d+)", out)[0])
-    assert code == 0
-    assert float(metrics(run)[0]["lr"]) == pytest.approx(0.5)
+def test_a_resumed_run_takes_the_learning_rate_that_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
+    monkeypatch.chdir(tmp_path)
+    fit = ("fit", "--config", SMOKE)
+    assert minillm(*fit)[0] == 0
+    assert minillm(*fit, "--ckpt_path", "last", "--trainer.max_steps", 25, "--model.learning_rate", 0.5)[0] == 0
+    rates = [float(row["lr"]) for row in metrics(Path("lightning_logs/smoke/version_0")) if row["lr"]]
+    assert rates == pytest.approx([3e-4] * 4 + [0.5])
 
 
 def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(
@@ -167,7 +158,7 @@ def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(
     monkeypatch.chdir(tmp_path)
     assert minillm("fit", "--config", SMOKE, "--trainer.max_steps", 3)[0] == 0
     run = tmp_path / "lightning_logs" / "smoke" / "version_0"
-    assert [row["step"] for row in metrics(run)] == ["2"]
+    assert [row["step"] for row in metrics(run)] == ["3"]
     for name in ("best", "last"):
         assert torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == 3
 
@@ -217,18 +208,6 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"step 10/10" not in shown
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_training_says_so_by_its_exit_code(tmp_path: Path, signum: signal.Signals, code: int):
-    fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "1000000"]
-    process = subprocess.Popen(fit, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "step 10/" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signum)
-    process.communicate(timeout=60)
-    assert process.returncode == code
-
-
 def test_two_processes_train_together(tmp_path: Path):
     fit = [
         sys.executable,
@@ -245,5 +224,5 @@ def test_two_processes_train_together(tmp_path: Path):
     done = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "lightning_logs" / "smoke").iterdir()
-    assert [row["step"] for row in metrics(run) if row["val_loss"]] == ["9", "19"]
+    assert [row["step"] for row in metrics(run) if row["val_loss"]] == ["10", "20"]
     assert done.stdout.count("parameters") == 1

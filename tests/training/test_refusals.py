@@ -35,7 +35,7 @@ SMOKE = str(CONFIGS / "smoke.yaml")
         (["--samples.prompt", "é"], "'é' (U+00E9) at position 0"),
         (["--samples.temperature", "-1"], "temperature must be 0"),
         (["--attention_maps.sentence", ""], "sentence must hold at least one character"),
-        (["--last_checkpoint.every_n_train_steps", "0"], "every_n_train_steps must be at least 1"),
+        (["--checkpoints.every_n_train_steps", "0"], "every_n_train_steps must be at least 1"),
         (["--trainer.precision", "7"], "trainer.precision"),
         (["--trainer.accelerator", "quantum"], "quantum"),
         (["--trainer.devices", "0"], "devices"),

@@ -55,7 +55,7 @@ def test_tensorboard_shows_curves_samples_and_attention(tensorboard: TensorBoard
     assert {"train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= scalars.keys()
     assert "hp_metric" not in scalars
     curve = tensorboard.ask(f"scalars/scalars?run={run}&tag=val_loss")
-    assert [step for _, step, _ in curve] == [9, 19]
+    assert [step for _, step, _ in curve] == [10, 20]
     texts = tensorboard.ask(f"text/text?run={run}&tag=sample/text_summary")
     assert [text["step"] for text in texts] == [10, 20]
     images = tensorboard.ask(f"images/images?run={run}&tag=attention&sample=0")

@@ -1,0 +1,131 @@
+"""What a checkpoint file has to be before anything in it is believed: it may come from anyone."""
+
+import inspect
+import math
+import pickletools
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minillm.model import Decoder
+from minillm.tokenizer import CharTokenizer
+
+PARTS = {
+    "state_dict": dict,
+    "hyper_parameters": dict,
+    "datamodule_hyper_parameters": dict,
+    "tokenizer": dict,
+    "seed": int,
+    "global_step": int,
+}
+MODEL = "model."  # what the names of the decoder's weights begin with
+STORAGES = {f"torch {name}Storage" for name in ("Float", "Double", "Half", "BFloat16", "Byte", "Int", "Long", "Bool")}
+NAMED_IN_PICKLES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", *STORAGES}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file and believe it only as far as it proves itself.
+
+    No code in it is run, nothing larger than the file is allocated, and what it says of its model is held against the
+    weights that it brings.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The checkpoint, of plain values and tensors.
+
+    Raises:
+        ValueError: The file is not a whole checkpoint of ours; the message says why.
+        OSError: It cannot be read.
+    """
+    try:
+        _check_container(path)
+        with warnings.catch_warnings(action="ignore"):  # torch's advice is for those who wrote the file
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        _check_parts(checkpoint)
+        _check_model(checkpoint)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file can fail anywhere in the readers
+        reason = str(error) if type(error) is ValueError else f"it was cut off or damaged ({type(error).__name__})"
+        raise ValueError(f"{path} is not a whole MiniLLM checkpoint: {reason}") from error
+    return checkpoint
+
+
+def _check_container(path: Path) -> None:
+    """A zip file that does not grow when it is unpacked, whose pickle asks for nothing but tensors."""
+    size = path.stat().st_size
+    if size == 0:
+        raise ValueError("it is empty")
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is something else, or was cut off")
+    with zipfile.ZipFile(path) as container:
+        if sum(entry.file_size for entry in container.infolist()) > size:
+            raise ValueError("it is larger inside than outside")
+        pickles = [name for name in container.namelist() if name.endswith(".pkl")]
+        if len(pickles) != 1:
+            raise ValueError("it is something else")
+        for opcode, argument, _ in pickletools.genops(container.read(pickles[0])):
+            if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") or (
+                opcode.name == "GLOBAL" and argument not in NAMED_IN_PICKLES
+            ):
+                raise ValueError(f"it holds more than plain values ({argument or opcode.name})")
+
+
+def _check_parts(checkpoint: Any) -> None:
+    if not isinstance(checkpoint, dict):
+        raise ValueError("it is something else")
+    for name, kind in PARTS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise ValueError(f"it has no {name}")
+    if checkpoint["global_step"] < 0:
+        raise ValueError(f"its global_step is {checkpoint['global_step']}")
+    for part in ("hyper_parameters", "datamodule_hyper_parameters"):
+        for name, value in checkpoint[part].items():
+            if not isinstance(value, int | float | str | None) or (
+                isinstance(value, float) and not math.isfinite(value)
+            ):
+                raise ValueError(f"its {name} is {value!r:.40}")
+
+
+def _check_model(checkpoint: dict[str, Any]) -> None:
+    """The settings, the alphabet and the weights are those of one model."""
+    settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
+    try:
+        if settings["num_layers"] > len(weights):
+            raise ValueError(f"{settings['num_layers']} layers, but {len(weights)} weights")
+        with torch.device("meta"):  # shapes without memory
+            expected = Decoder(**decoder_settings(settings)).state_dict(prefix=MODEL)
+        tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+        if tokenizer.vocab_size != settings["vocab_size"]:
+            raise ValueError(f"{tokenizer.vocab_size} characters for {settings['vocab_size']} tokens")
+        if weights.keys() != expected.keys():
+            raise ValueError(f"the weights' names differ: {sorted(weights.keys() ^ expected.keys())[0]}")
+        for name, weight in weights.items():
+            check_tensor(name, weight, expected[name])
+    except (KeyError, TypeError, RuntimeError, OverflowError, ValueError) as error:
+        raise ValueError(f"its parts do not fit together ({error})") from error
+
+
+def check_tensor(name: str, tensor: Any, like: Tensor) -> None:
+    """Refuse what is not a tensor of the shape and type of another one, with every element in memory and finite.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        raise ValueError(f"{name} is no tensor")
+    if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)} for {like.dtype} {tuple(like.shape)}")
+    if not tensor.is_contiguous() or not tensor.isfinite().all():
+        raise ValueError(f"{name} does not hold finite numbers")
+
+
+def decoder_settings(hyper_parameters: dict[str, Any]) -> dict[str, Any]:
+    """The part of the settings that the decoder is built from."""
+    return {name: hyper_parameters[name] for name in inspect.signature(Decoder).parameters}

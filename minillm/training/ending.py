@@ -1,0 +1,60 @@
+"""What a person gets to read when a training ends before its time."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from minillm.errors import fail
+from minillm.training.checkpoints import Checkpoints
+from minillm.training.stop import DivergedError, StoppedError
+
+SETTINGS = (ValueError, MisconfigurationException)  # of which something turns out to be wrong when all is set up
+RESTORING = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)  # what a made-up training state leads to
+
+
+@contextmanager
+def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[None]:
+    """End the program with a line that says why, and what there is to go on from, and with the exit code for it.
+
+    Args:
+        trainer: Trains inside.
+        checkpoints: What it keeps.
+    """
+    try:
+        yield
+    except StoppedError as stop:
+        name = signal.Signals(stop.signum).name
+        _leave(trainer, checkpoints, 128 + stop.signum, f"stopped by {name} after step {trainer.global_step}")
+    except DivergedError as error:
+        _leave(trainer, checkpoints, 2, f"error: {error}: a lower --model.learning_rate may help")
+    except OSError as error:
+        where = error.filename or checkpoints.best.parent.parent
+        _leave(trainer, checkpoints, 2, f"error: {where}: {error.strerror or error}")
+    except SystemExit:  # Lightning's answer to a second Ctrl-C
+        if not trainer.interrupted:
+            raise
+        sys.exit(130)
+    except (*SETTINGS, *RESTORING) as error:
+        resumed = trainer.ckpt_path is not None
+        if checkpoints.has_begun or not (resumed or isinstance(error, SETTINGS)):
+            raise
+        fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
+
+
+def _leave(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -> NoReturn:
+    """End the program; of several processes the first one speaks, and the others end without a word."""
+    if not trainer.is_global_zero:
+        sys.exit(0)
+    if checkpoints.newest is None:
+        kept = "nothing was saved yet"
+    else:
+        path, step = checkpoints.newest
+        kept = f"step {step} is kept: --ckpt_path {os.path.relpath(path)} goes on from there"
+    print(f"minillm: {' '.join(reason.split())}; {kept}", file=sys.stderr)
+    sys.exit(code)

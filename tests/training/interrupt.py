@@ -1,0 +1,30 @@
+"""A hand on Ctrl-C, for tests."""
+
+import os
+import signal
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Interrupt(Callback):
+    """Send this process a signal once.
+
+    Args:
+        step: After which optimizer step.
+        during_validation: Whether to wait for the middle of the validation that follows.
+        signum: Which signal.
+    """
+
+    def __init__(self, step: int, during_validation: bool = False, signum: int = int(signal.SIGTERM)) -> None:
+        self.step = step
+        self.during_validation = during_validation
+        self.signum = signum
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.step and not self.during_validation and trainer.is_global_zero:
+            os.kill(os.getpid(), self.signum)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.step and self.during_validation and args[1] == 1:
+            os.kill(os.getpid(), self.signum)

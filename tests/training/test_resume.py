@@ -1,0 +1,138 @@
+"""A run that was stopped and resumed is the run that was not: whole checkpoints are compared, at zero tolerance."""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from minillm.training import random_states
+from tests.conftest import CONFIGS
+
+Run = Callable[..., tuple[int, str, str]]
+FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"), "--trainer.val_check_interval", "5")
+INTERRUPT = ("--trainer.callbacks", "tests.training.interrupt.Interrupt", "--trainer.callbacks.step")
+DDP = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+
+
+@pytest.fixture(autouse=True)
+def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two nested values are not the same, to the last bit."""
+    if type(one) is not type(other):
+        return [f"{where}: {type(one)} and {type(other)}"]
+    if isinstance(one, torch.Tensor):
+        same = one.dtype == other.dtype and one.shape == other.shape
+        return [] if same and one.numpy().tobytes() == other.numpy().tobytes() else [where]
+    if isinstance(one, dict):
+        names = one.keys() | other.keys()
+        return [d for name in names for d in differences(one.get(name), other.get(name), f"{where}/{name}")]
+    if isinstance(one, list | tuple):
+        pairs = enumerate(zip(one, other, strict=True)) if len(one) == len(other) else []
+        found = [d for index, pair in pairs for d in differences(*pair, f"{where}/{index}")]
+        return found if len(one) == len(other) else [f"{where}: {len(one)} and {len(other)}"]
+    return [] if one == other else [f"{where}: {one!r} and {other!r}"]
+
+
+def version(number: int) -> Path:
+    return Path("lightning_logs", "smoke", f"version_{number}")
+
+
+def checkpoints(run: Path) -> dict[str, Any]:
+    return {name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")}
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    """metrics.csv without the one column that is about this machine's day."""
+    with (run / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "chars_per_second"} for row in csv.DictReader(file)]
+
+
+def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows."""
+    events = EventAccumulator(str(run)).Reload()
+    names = set(events.Tags()["scalars"]) - {"chars_per_second"}
+    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert differences(checkpoints(one), checkpoints(other)) == []
+    assert table(one) == table(other)
+    assert curves(one) == curves(other)
+    assert (one / "samples.md").read_bytes() == (other / "samples.md").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("stops", "more"),
+    [
+        pytest.param([8], [], id="before a validation"),
+        pytest.param([10], [], id="at a validation"),
+        pytest.param([11], [], id="after a validation"),
+        pytest.param([3, 12], [], id="twice"),
+        pytest.param([5, 10, 15], [], id="at every validation"),
+        pytest.param([7], ["--data.num_workers", 2], id="with loader workers"),
+        pytest.param([7], ["--trainer.accumulate_grad_batches", 2], id="with accumulated gradients"),
+    ],
+)
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(stops: list[int], more: list[object], minillm: Run):
+    assert minillm(*FIT, *more)[0] == 0
+    resumed: tuple[object, ...] = ()
+    for step in stops:
+        code, _, err = minillm(*FIT, *more, *resumed, *INTERRUPT, step)
+        assert (code, err.splitlines()[-1]) == (
+            143,
+            f"minillm: stopped by SIGTERM after step {step}; step {step} is kept: "
+            f"--ckpt_path {version(1)}/checkpoints/last.ckpt goes on from there",
+        )
+        resumed = ("--ckpt_path", "last")
+    assert minillm(*FIT, *more, *resumed)[0] == 0
+    assert_same(version(0), version(1))
+    assert not version(2).exists()
+
+
+def test_a_run_that_is_stopped_while_it_validates_finishes_that_first(minillm: Run):
+    assert minillm(*FIT)[0] == 0
+    assert minillm(*FIT, *INTERRUPT, 10, "--trainer.callbacks.during_validation", "true")[0] == 143
+    assert [row["step"] for row in table(version(1)) if row["val_loss"]] == ["5", "10"]
+    assert minillm(*FIT, "--ckpt_path", "last")[0] == 0
+    assert_same(version(0), version(1))
+
+
+def test_epochs_are_counted_on_where_a_run_was_stopped_at_the_end_of_one(minillm: Run):
+    Path("text.txt").write_text("to be or not to be " * 160)  # 22 batches an epoch
+    epochs = ("--data.corpus", "text.txt", "--trainer.max_steps", -1, "--trainer.max_epochs", 2)
+    assert minillm(*FIT, *epochs)[0] == 0
+    assert minillm(*FIT, *epochs, *INTERRUPT, 22)[0] == 143
+    assert minillm(*FIT, *epochs, "--ckpt_path", "last")[0] == 0
+    assert_same(version(0), version(1))
+
+
+def test_two_processes_resume_exactly_too():
+    def fit(*arguments: object) -> int:
+        command = [sys.executable, "-m", "minillm", *FIT, *DDP, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        return done.returncode
+
+    assert fit() == 0
+    assert fit(*INTERRUPT, 7) == 143
+    assert fit("--ckpt_path", "last") == 0
+    assert_same(version(0), version(1))
+    first, second = checkpoints(version(0))["last"]["random_states"]
+    assert not torch.equal(first["torch"], second["torch"])
+
+
+def test_without_the_saved_random_states_a_resumed_run_is_another_one(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+    assert minillm(*FIT)[0] == 0
+    assert minillm(*FIT, *INTERRUPT, 8)[0] == 143
+    monkeypatch.setattr(random_states, "restore", lambda state, device: None)
+    assert minillm(*FIT, "--ckpt_path", "last")[0] == 0
+    found = differences(checkpoints(version(0))["last"], checkpoints(version(1))["last"])
+    assert any(place.startswith("/state_dict/") for place in found)
