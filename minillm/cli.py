@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from minillm import __version__
-from minillm.errors import fail
+from minillm.errors import fail, one_line_warnings
 
 COMMANDS = {
     "fit": ("minillm.training.command", "train a model"),
@@ -35,6 +35,7 @@ def main(args: list[str] | None = None) -> None:
         given = f"{args[0]!r} is not a command" if args else "a command is missing"
         fail(f"{given}: give one of {', '.join(COMMANDS)}, or --help")
     else:
+        one_line_warnings()
         module, _ = COMMANDS[args[0]]
         try:
             import_module(module).run(args)

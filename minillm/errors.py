@@ -1,6 +1,7 @@
 """What a person gets to read when the input was wrong: one line, and exit code 2."""
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -25,6 +26,11 @@ def fail(message: str) -> NoReturn:
     """Print one line to stderr and leave with exit code 2."""
     print(f"minillm: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def one_line_warnings() -> None:
+    """From now on show warnings like errors: what is the matter, without the line of code that found out."""
+    warnings.formatwarning = lambda message, *where, **more: f"minillm: warning: {' '.join(str(message).split())}\n"
 
 
 class OneLineErrors:

@@ -58,15 +58,15 @@ def minillm(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 
 @pytest.fixture
 def refused(minillm: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
-    """Run a command that has to be refused: exit code 2, one line on stderr, nothing written; returns the line."""
+    """Run a command that has to be refused: exit code 2, one line on stderr, nothing written or lost."""
 
     def run(*args: object) -> str:
-        before = sorted(Path().rglob("*"))
+        before = {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in Path().rglob("*")}
         code, out, err = minillm(*args)
         assert (code, out) == (2, "")
         assert err.startswith("minillm: error: ")
         assert err.count("\n") == 1
-        assert sorted(Path().rglob("*")) == before
+        assert {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in Path().rglob("*")} == before
         return err
 
     return run

@@ -80,6 +80,11 @@ class TextDataModule(LightningDataModule):
         """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them."""
         assert self.trainer is not None
         windows = ConsecutiveWindows(self.val_tokens, self.context_length, self.batch_size)
+        if len(windows) < self.trainer.world_size:
+            raise ValueError(
+                f"{len(windows)} batches of validation text are too few for {self.trainer.world_size} processes: "
+                f"give a batch_size below {self.batch_size}, or fewer trainer.devices"
+            )
         return self._loader(windows, range(self.trainer.global_rank, len(windows), self.trainer.world_size))
 
     test_dataloader = val_dataloader  # this text has no third part

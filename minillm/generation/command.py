@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from io import RawIOBase
+from io import RawIOBase, TextIOWrapper
 from itertools import product
 from pathlib import Path
 
@@ -34,6 +34,10 @@ def run(args: list[str]) -> None:
         args: The command line, from the subcommand on.
     """
     options = _parser().parse_args(args[1:])
+    if sys.stdout is None:
+        fail("stdout is closed: there is nowhere to write to")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for what its encoding does not have
     with ExitStack() as stack:
         with exit_on_wrong_input():
             settings, prompts = _settings(options), _prompts(options)
@@ -100,7 +104,9 @@ def _prompts(options: argparse.Namespace) -> list[str]:
         if not prompts:
             raise ValueError(f"{options.prompt_file} holds no prompt: write one on each line")
         return prompts
-    return ["" if sys.stdin.isatty() else _decode(sys.stdin.buffer.read(), "stdin")]
+    if sys.stdin is None or sys.stdin.isatty():  # None: closed
+        return [""]
+    return [_decode(sys.stdin.buffer.read(), "stdin")]
 
 
 def _decode(content: bytes, source: object) -> str:

@@ -22,7 +22,7 @@ class WholeCheckpointIO(CheckpointIO):
         """
         content = BytesIO()
         torch.save(checkpoint, content)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(exist_ok=True)
         write_whole(Path(path), content.getbuffer())
 
     def load_checkpoint(

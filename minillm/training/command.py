@@ -7,7 +7,7 @@ import sys
 import warnings
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -26,7 +26,7 @@ from minillm.training.checkpoint_io import WholeCheckpointIO
 from minillm.training.checkpoints import Checkpoints
 from minillm.training.ending import one_line_endings
 from minillm.training.final_validation import FinalValidation
-from minillm.training.memory import keep_freed_memory
+from minillm.training.memory import check_size, keep_freed_memory
 from minillm.training.metrics_table import MetricsTable
 from minillm.training.module import LanguageModel
 from minillm.training.precision import fastest_precision
@@ -78,7 +78,7 @@ def run(args: list[str]) -> None:
         trainer_defaults=TRAINER_DEFAULTS,
         seed_everything_default=1337,
         parser_class=Parser,
-        parser_kwargs={"prog": "minillm"},
+        parser_kwargs={"prog": "minillm", "allow_abbrev": False},
         auto_configure_optimizers=False,  # the module's own, not a choice of any optimizer
         load_from_checkpoint_support=False,  # checkpoints hold plain values
         args=args,
@@ -88,21 +88,30 @@ def run(args: list[str]) -> None:
 class Parser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser, with short errors that name the configuration file they are in."""
 
-    reading: str | None = None
+    given: ClassVar[list[str]] = []  # the command line; for the parsers of subcommands too
+    files: ClassVar[list[str]] = []  # configurations read for it
+
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:
+        """Parse a command line."""
+        self.given[:], self.files[:] = args or [], []
+        return super().parse_args(args, *more, **kwargs)
 
     def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a configuration file."""
-        self.reading = str(cfg_path)
+        self.files.append(str(cfg_path))
         try:
-            config = super().parse_path(cfg_path, *args, **kwargs)
+            return super().parse_path(cfg_path, *args, **kwargs)
         except UnicodeDecodeError as error:
             self.error(f"not UTF-8 text: {error}")
-        self.reading = None
-        return config
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Leave with exit code 2."""
-        super().error(f"{self.reading}: {message}" if self.reading else message)
+        message = re.sub(
+            r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message
+        )  # an essay on each type it is not
+        flags = {word.removeprefix("--").partition("=")[0] for word in self.given if word.startswith("--")}
+        about_flag = any(flag in message for flag in flags - {"config"})
+        super().error(message if about_flag or not self.files else f"{', '.join(self.files)}: {message}")
 
 
 class ConfigFile(Callback):
@@ -190,6 +199,10 @@ class MiniLLMCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine, on the command and on the checkpoint."""
         settings = self.config[str(self.subcommand)]
+        _check_trainer(settings.trainer)
+        with exit_on_wrong_input():
+            model, data = settings.model, settings.data
+            check_size(model.embed_dim, model.num_layers, data.batch_size, data.context_length)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
         self.repeating = settings.clone()  # from the beginning, as `fit --config` does with it
@@ -213,7 +226,14 @@ class MiniLLMCLI(LightningCLI):
         """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
         settings = self._get(self.config_init, "trainer")
         config = ConfigFile(self._parser(self.subcommand).dump(self.repeating, skip_none=False))
-        callbacks = [*(settings.callbacks or []), config, RandomStates(), TrainingMetrics(), FinalValidation()]
+        given = settings.callbacks or []
+        callbacks = [
+            *(given if isinstance(given, list) else [given]),
+            config,
+            RandomStates(),
+            TrainingMetrics(),
+            FinalValidation(),
+        ]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(Bar() if sys.stdout.isatty() else Lines())
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -256,3 +276,15 @@ class MiniLLMCLI(LightningCLI):
         if self.trainer.is_global_zero and kept.best.exists():
             path = os.path.relpath(kept.best)
             print(f"best val_loss {kept.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")
+
+
+def _check_trainer(trainer: Namespace) -> None:
+    """Refuse the values that Lightning takes and then stumbles over."""
+    if trainer.max_steps == 0:
+        fail("trainer.max_steps must be at least 1, or -1 for no limit, got 0")
+    if trainer.accumulate_grad_batches < 1:
+        fail(f"trainer.accumulate_grad_batches must be at least 1, got {trainer.accumulate_grad_batches}")
+    if isinstance(trainer.val_check_interval, int | float) and trainer.val_check_interval <= 0:
+        fail(f"trainer.val_check_interval must be more than 0, got {trainer.val_check_interval}")
+    if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:
+        fail(f"trainer.log_every_n_steps must be at least 1, or 0 for never, got {trainer.log_every_n_steps}")

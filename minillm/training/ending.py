@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -26,6 +27,7 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
         trainer: Trains inside.
         checkpoints: What it keeps.
     """
+    hook, threading.excepthook = threading.excepthook, _quiet_writers
     try:
         yield
     except StoppedError as stop:
@@ -34,7 +36,7 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
     except DivergedError as error:
         _leave(trainer, checkpoints, 2, f"error: {error}: a lower --model.learning_rate may help")
     except OSError as error:
-        where = error.filename or checkpoints.best.parent.parent
+        where = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
         _leave(trainer, checkpoints, 2, f"error: {where}: {error.strerror or error}")
     except SystemExit:  # Lightning's answer to a second Ctrl-C
         if not trainer.interrupted:
@@ -45,6 +47,14 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
         if checkpoints.has_begun or not (resumed or isinstance(error, SETTINGS)):
             raise
         fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
+    finally:
+        threading.excepthook = hook
+
+
+def _quiet_writers(problem: threading.ExceptHookArgs) -> None:
+    """What TensorBoard's thread cannot write, the main thread hears of too, when it asks for all to be on disk."""
+    if "tensorboard" not in type(problem.thread).__module__:
+        threading.__excepthook__(problem)
 
 
 def _leave(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -> NoReturn:
@@ -52,7 +62,7 @@ def _leave(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -
     if not trainer.is_global_zero:
         sys.exit(0)
     if checkpoints.newest is None:
-        kept = "nothing was saved yet"
+        kept = f"{trainer.ckpt_path} is as it was" if trainer.ckpt_path else "nothing was saved yet"
     else:
         path, step = checkpoints.newest
         kept = f"step {step} is kept: --ckpt_path {os.path.relpath(path)} goes on from there"

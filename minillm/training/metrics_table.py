@@ -59,7 +59,6 @@ class MetricsTable(Logger):
         writer = csv.DictWriter(table, self.columns)
         writer.writeheader()
         writer.writerows([*rows, row])
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, table.getvalue().encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:

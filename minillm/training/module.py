@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 
 from minillm.model import Decoder
 from minillm.training.optimizer import adamw
-from minillm.training.resume import check_optimizer_state
+from minillm.training.resume import check_training_state
 
 
 class LanguageModel(LightningModule):
@@ -92,7 +92,7 @@ class LanguageModel(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let this run's optimizer settings win over those that the checkpoint was trained with."""
         optimizer = self.configure_optimizers()
-        check_optimizer_state(checkpoint["optimizer_states"], optimizer)
+        check_training_state(checkpoint, optimizer)
         for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: ours[name] for name in ("lr", "weight_decay")})
 

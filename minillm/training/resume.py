@@ -48,23 +48,25 @@ def run_to_continue(path: Path, checkpoint: dict[str, Any]) -> Path | None:
     return run
 
 
-def check_optimizer_state(states: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Hold the saved state of an optimizer against the weights that it is for.
+def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """Hold what training goes on from against the weights that it is for.
 
     Args:
-        states: A checkpoint's `optimizer_states`.
+        checkpoint: As `read` returns it.
         optimizer: The new one.
 
     Raises:
-        ValueError: It is another optimizer's, or another model's.
+        ValueError: It is that of another optimizer, model or step.
     """
     try:
-        (state,) = states
+        (state,) = checkpoint["optimizer_states"]
         numbers = [number for group in state["param_groups"] for number in group["params"]]
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for number, weight in zip(numbers, weights, strict=True):
             for name, value in state["state"][number].items():
-                like = weight if name != "step" else torch.tensor(0.0)
-                check_tensor(f"{name} of weight {number}", value, like)
+                check_tensor(f"{name} of weight {number}", value, torch.tensor(0.0) if name == "step" else weight)
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]
+        if progress["optimizer"]["step"]["total"]["completed"] != checkpoint["global_step"]:
+            raise ValueError("its loops have done another number of steps")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"the optimizer's state does not fit the weights ({error})") from error
+        raise ValueError(f"the state of the training does not fit the weights ({error!r})") from error

@@ -46,6 +46,12 @@ def test_windows_are_runs_of_the_text_and_stay_inside(length: int, context_lengt
     assert 0 <= batch.min() <= batch.max() < length
 
 
+@given(num_starts=st.integers(1, 20), context_length=st.integers(1, 9), seed=st.integers(0, 2**64 - 1))
+def test_every_start_is_reached(num_starts: int, context_length: int, seed: int):
+    windows = RandomWindows(torch.arange(num_starts + context_length), context_length, 50, seed)
+    assert {start for n in range(20) for start in starts(windows, n)} == set(range(num_starts))
+
+
 def test_every_start_is_equally_likely():
     num_starts, batches, batch_size = 13, 500, 26
     windows = RandomWindows(torch.arange(num_starts + 7), 7, batch_size, seed=5)

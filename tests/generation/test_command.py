@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -91,44 +94,30 @@ def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
     assert "Error" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--temperature", "-1"], "temperature must be 0"),
-        (["--temperature", "warm"], "argument --temperature: invalid float value: 'warm'"),
-        (["--top_k", "0"], "top_k must be at least 1"),
-        (["--top_p", "2"], "top_p must be above 0 and at most 1"),
-        (["--max_new_tokens", "0"], "max_new_tokens must be at least 1"),
-        (["--num_samples", "0"], "num_samples must be at least 1"),
-        (["--seed", "-5"], "seed must be at least 0"),
-        (["--stop", ""], "a stop string must hold at least one character"),
-        (
-            ["--prompt", "Juliét"],
-            "'é' (U+00E9) at position 4 of 'Juliét' is not among the 65 that the model knows; the nearest is 'e'",
-        ),
-        (["--prompt_file", "missing.txt"], "missing.txt: No such file or directory"),
-        (["--prompt", "A", "--prompt_file", "b"], "not allowed with argument --prompt"),
-        (["--ckpt_path", "nothing"], "no checkpoint at 'nothing'"),
-        (["--output", "/no/such/folder/samples.jsonl"], "/no/such/folder/samples.jsonl: No such file or directory"),
-        (["--output", "lightning_logs/smoke/version_0/config.yaml"], "config.yaml: File exists"),
-        (["--no_such_flag", "1"], "unrecognized arguments: --no_such_flag"),
-    ],
-)
-def test_what_is_asked_wrongly_is_refused(refused: Callable[..., str], arguments: list[str], message: str):
-    prompt = [] if "--prompt" in arguments or "--prompt_file" in arguments else ["--prompt", "A"]
-    assert message in refused("predict", *prompt, *arguments)
+def test_a_closed_stdin_is_no_prompt_and_a_closed_stdout_is_refused():
+    predict = f"{shlex.quote(sys.executable)} -m minillm predict --max_new_tokens 5"
+    done = subprocess.run(["bash", "-c", f"{predict} <&-"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, len(done.stdout)) == (0, 5)
+    done = subprocess.run(["bash", "-c", f"{predict} >&-"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "minillm: error: stdout is closed: there is nowhere to write to\n")
 
 
-def test_prompts_that_are_not_utf8_are_refused(minillm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "empty.txt").write_text("\n\n")
-    (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
-    assert minillm("predict", "--prompt_file", tmp_path / "empty.txt")[2].endswith(
-        "holds no prompt: write one on each line\n"
-    )
-    assert (
-        "latin1.txt is not UTF-8 text: byte 0xe9 at 3"
-        in minillm("predict", "--prompt_file", tmp_path / "latin1.txt")[2]
-    )
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
-    code, _, err = minillm("predict")
-    assert (code, "stdin is not UTF-8 text: byte 0xff at 0" in err) == (2, True)
+def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("ä" * 2000, encoding="utf-8")
+    minillm = [sys.executable, "-m", "minillm"]
+    fit = [
+        *minillm,
+        "fit",
+        "--config",
+        str(CONFIGS / "smoke.yaml"),
+        "--data.corpus",
+        "text.txt",
+        "--trainer.max_steps",
+        "1",
+    ]
+    subprocess.run(fit, check=True, capture_output=True, timeout=60)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    predict = [*minillm, "predict", "--prompt", "ä", "--max_new_tokens", "2"]
+    done = subprocess.run(predict, capture_output=True, text=True, timeout=60, env=environment)
+    assert (done.returncode, done.stdout) == (0, r"\xe4\xe4")

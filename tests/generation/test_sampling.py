@@ -75,3 +75,37 @@ def test_the_choice_is_always_a_token_that_the_filters_allow(
         assert logits[chosen] == max(logits)
     if top_k is not None:
         assert sum(other > logits[chosen] for other in logits) < top_k
+
+
+def probabilities(logits: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:
+    """The definition, in plain Python: softmax, the k likeliest and their ties, the fewest that reach p."""
+    weights = [math.exp((logit - max(logits)) / temperature) for logit in logits]
+    if top_k is not None:
+        least = sorted(weights, reverse=True)[min(top_k, len(weights)) - 1]
+        weights = [weight if weight >= least else 0.0 for weight in weights]
+    if top_p is not None:
+        total, reached, kept = sum(weights), 0.0, set()
+        for index in sorted(range(len(weights)), key=lambda index: -weights[index]):
+            if reached >= top_p * total:
+                break
+            kept.add(index)
+            reached += weights[index]
+        weights = [weight if index in kept else 0.0 for index, weight in enumerate(weights)]
+    return [weight / sum(weights) for weight in weights]
+
+
+@given(
+    logits=st.lists(st.integers(-6, 6), min_size=1, max_size=9),  # whole numbers: many ties
+    uniform=st.floats(0, 1, exclude_max=True),
+    temperature=st.sampled_from([0.3, 1.0, 2.7]),
+    top_k=st.none() | st.integers(1, 12),
+    top_p=st.none() | st.sampled_from([0.05, 0.31, 0.77, 0.93]),
+)
+def test_the_random_number_falls_into_the_share_of_the_token_that_it_chooses(
+    logits: list[int], uniform: float, temperature: float, top_k: int | None, top_p: float | None
+):
+    row, draw = torch.tensor([logits], dtype=torch.float32), torch.tensor([uniform], dtype=torch.float64)
+    (chosen,) = sample(row, draw, temperature, top_k, top_p).tolist()
+    shares = probabilities([float(logit) for logit in logits], temperature, top_k, top_p)
+    assert shares[chosen] > 0
+    assert sum(shares[:chosen]) - 1e-9 <= uniform <= sum(shares[: chosen + 1]) + 1e-9

@@ -1,7 +1,9 @@
-"""A hand on Ctrl-C, for tests."""
+"""What can happen to a training, for tests."""
 
 import os
+import shutil
 import signal
+import time
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,3 +30,21 @@ class Interrupt(Callback):
     def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self.step and self.during_validation and args[1] == 1:
             os.kill(os.getpid(), self.signum)
+
+
+class Nap(Callback):
+    """Sleep in step 12, for longer than a test waits."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 12:
+            print("asleep", flush=True)
+            for _ in range(600):
+                time.sleep(0.1)
+
+
+class Vanish(Callback):
+    """Delete the run's folder after step 25."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 25 and trainer.log_dir:
+            shutil.rmtree(trainer.log_dir)

@@ -1,0 +1,268 @@
+"""Whatever is wrong with the input: exit code 2, one line that says what, where and what to do, nothing written."""
+
+import io
+import os
+import pickle
+import re
+import shlex
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import CONFIGS
+
+
+class Bomb:
+    """A pickle that would leave a folder behind when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("exploded",)
+
+
+class Balloon:
+    """A pickle that would fill 100 GB of memory with nothing."""
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (10**11,)
+
+
+def changed(checkpoint: dict[str, Any], part: str, **values: Any) -> dict[str, Any]:
+    return {**checkpoint, part: {**checkpoint[part], **values}}
+
+
+def write_checkpoints(whole: Path) -> None:
+    """A dozen ways in which a checkpoint can be wrong, beside a good one."""
+    content = whole.read_bytes()
+    good = torch.load(whole, weights_only=True)
+    name, weight = next(iter(good["state_dict"].items()))
+    huge = torch.zeros(1).expand(10**6, 10**6)
+    (optimizer,) = good["optimizer_states"]
+    made_up = {**optimizer, "state": {**optimizer["state"], 0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}}
+    for file, checkpoint in {
+        "weights.ckpt": {"weights": weight},
+        "bomb.ckpt": {**good, "seed": Bomb()},
+        "balloon.ckpt": {**good, "seed": Balloon()},
+        "no_alphabet.ckpt": {**good, "tokenizer": {}},
+        "twice.ckpt": changed(good, "tokenizer", alphabet="aa"),
+        "short_alphabet.ckpt": changed(good, "tokenizer", alphabet="ab"),
+        "wide.ckpt": changed(good, "hyper_parameters", embed_dim=10**6),
+        "deep.ckpt": changed(good, "hyper_parameters", num_layers=10**9),
+        "astronomical.ckpt": changed(good, "hyper_parameters", embed_dim=10**30),
+        "long.ckpt": changed(good, "hyper_parameters", context_length=10**9),
+        "worded.ckpt": changed(good, "hyper_parameters", num_heads="two"),
+        "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
+        "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),
+        "no_settings.ckpt": {**good, "hyper_parameters": {}},
+        "nan.ckpt": changed(good, "state_dict", **{name: weight * float("nan")}),
+        "huge.ckpt": changed(
+            changed(good, "hyper_parameters", embed_dim=10**6, vocab_size=10**6), "state_dict", **{name: huge}
+        ),
+        "no_weight.ckpt": {**good, "state_dict": {}},
+        "numbers.ckpt": changed(good, "state_dict", **{name: 1.0}),
+        "negative.ckpt": {**good, "global_step": -1},
+        "optimizer.ckpt": {**good, "optimizer_states": [made_up], "global_step": 10},
+        "loops.ckpt": {**good, "loops": {"fit_loop": {}}, "global_step": 10},
+        "batch.ckpt": changed(good, "datamodule_hyper_parameters", batch_size=0),
+    }.items():
+        torch.save(checkpoint, file)
+    Path("cut.ckpt").write_bytes(content[: len(content) // 2])
+    Path("end.ckpt").write_bytes(content[:-100])
+    Path("pickle.ckpt").write_bytes(pickle.dumps({"state_dict": 1}, protocol=2))
+    with zipfile.ZipFile("inflating.ckpt", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/data.pkl", b"\0" * 10**6)
+    with zipfile.ZipFile("other.ckpt", "w") as file:
+        file.writestr("hello.txt", "hello")
+
+
+@pytest.fixture(scope="module")
+def folder(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a trained model and everything that can be wrong."""
+    folder = tmp_path_factory.mktemp("wrong")
+    shutil.copytree(smoke_run / "lightning_logs" / "smoke" / "version_0", folder / "lightning_logs/smoke/version_0")
+    for name, content in {
+        "smoke.yaml": (CONFIGS / "smoke.yaml").read_bytes(),
+        "unknown.yaml": b"model:\n  embed_dimm: 3\n",
+        "broken.yaml": b"model: [\n",
+        "list.yaml": b"- model\n",
+        "latin1.yaml": b"# caf\xe9\n",
+        "type.yaml": b"model:\n  num_layers: two\n",
+        "class.yaml": b"trainer:\n  callbacks:\n    class_path: no.such.Thing\n",
+        "latin1.txt": b"caf\xe9",
+        "empty.txt": b"",
+        "blank.txt": b"\n\n",
+        "short.txt": b"x" * 10,
+        "accent.txt": "naïve ".encode() * 100,
+        "docs/a.txt": b"fine",
+        "docs/b.txt": b"caf\xe9",
+    }.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    (folder / "nothing").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_checkpoints(folder / "lightning_logs/smoke/version_0/checkpoints/best.ckpt")
+    return folder
+
+
+RUN = "lightning_logs/smoke/version_0"
+FIT = "fit --config smoke.yaml"
+CASES = [
+    # commands
+    ("", "a command is missing: give one of fit"),
+    ("train", "'train' is not a command: give one of fit"),
+    (f"{FIT} more", "unrecognized arguments: more"),
+    # configurations
+    ("fit --config missing.yaml", "missing.yaml"),
+    ("fit --config nothing", "nothing"),
+    ("fit --config unknown.yaml", "unknown.yaml: .*embed_dimm"),
+    ("fit --config broken.yaml", "broken.yaml"),
+    ("fit --config list.yaml", "list.yaml"),
+    ("fit --config latin1.yaml", "latin1.yaml: not UTF-8 text"),
+    ("fit --config type.yaml", "type.yaml: .*num_layers"),
+    ("fit --config class.yaml", "no.such.Thing"),
+    # flags of fit
+    (f"{FIT} --no_such_flag 1", "unrecognized arguments: --no_such_flag"),
+    (f"{FIT} --model.num_head 2", "model.num_head"),
+    (f"{FIT} --model.embed_dim", "expected one argument"),
+    (f"{FIT} --model.vocab_size 70", "vocab_size"),
+    (f"{FIT} --model.num_heads 3", "embed_dim 16 must be divisible by num_heads 3"),
+    (f"{FIT} --model.num_layers 0", "num_layers must be at least 1, got 0"),
+    (f"{FIT} --model.num_layers 1000000000", "model.num_layers 1000000000, .* GB"),
+    (f"{FIT} --model.embed_dim 1000000000", "model.embed_dim 1000000000, .* GB"),
+    (f"{FIT} --model.dropout 1", "dropout must be at least 0 and less than 1, got 1.0"),
+    (f"{FIT} --model.dropout nan", "model.dropout.: Expected a <class 'float'>. Got value: nan"),
+    (f"{FIT} --model.learning_rate=-1", "learning_rate must be .*-1.0"),
+    (f"{FIT} --model.learning_rate .inf", "learning_rate must be .*inf"),
+    (f"{FIT} --model.weight_decay=-1", "weight_decay must be .*-1.0"),
+    (f"{FIT} --data.batch_size many", 'data.batch_size": Expected a <class .int.>. Got value: many'),
+    (f"{FIT} --data.batch_size 0", "batch_size must be at least 1, got 0"),
+    (f"{FIT} --data.batch_size 1000000000000", "data.batch_size 1000000000000 .* GB"),
+    (f"{FIT} --data.context_length 0", "context_length must be at least 1, got 0"),
+    (f"{FIT} --data.context_length 1200000", "corpus 'tinyshakespeare' is too short: .*context_length 1200000"),
+    (f"{FIT} --data.num_workers=-1", "num_workers must be at least 0, got -1"),
+    (f"{FIT} --data.tokenizer.alphabet aa", "an alphabet holds .* only once, got 'aa'"),
+    (f"{FIT} --data.tokenizer.alphabet abc", r"character 'F' \(U\+0046\) at position 0"),
+    (f"{FIT} --seed_everything=-1", "seed_everything"),
+    (f"{FIT} --seed_everything one", "seed_everything"),
+    (f"{FIT} --trainer.max_steps 0", "trainer.max_steps must be at least 1"),
+    (f"{FIT} --trainer.max_steps=-5", "max_steps"),
+    (f"{FIT} --trainer.val_check_interval 0", "trainer.val_check_interval must be"),
+    (f"{FIT} --trainer.log_every_n_steps=-1", "trainer.log_every_n_steps must be"),
+    (f"{FIT} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches"),
+    (f"{FIT} --trainer.limit_val_batches=-1", "limit_val_batches"),
+    (f"{FIT} --trainer.precision 7", "trainer.precision"),
+    (f"{FIT} --trainer.accelerator quantum", "quantum"),
+    (f"{FIT} --trainer.devices 0", "devices"),
+    (f"{FIT} --trainer.strategy telepathy", "telepathy"),
+    (f"{FIT} --trainer.callbacks no.such.Thing", "no.such.Thing"),
+    (f"{FIT} --checkpoints.every_n_train_steps 0", "every_n_train_steps must be at least 1, got 0"),
+    (f"{FIT} --samples.prompt é", r"'é' \(U\+00E9\) at position 0"),
+    (f"{FIT} --samples.temperature=-1", "temperature must be 0"),
+    (f"{FIT} --samples.max_new_tokens 0", "max_new_tokens must be at least 1"),
+    (f"{FIT} --attention_maps.sentence ''", "sentence must hold at least one character"),
+    (f"{FIT} --attention_maps.sentence naïve", r"'ï' \(U\+00EF\) at position 2"),
+    # corpora
+    (f"{FIT} --data.corpus missing.txt", "corpus 'missing.txt' is not tinyshakespeare, shakespeare, nor an existing"),
+    (f"{FIT} --data.corpus ''", "the corpus has no name: give one of tinyshakespeare"),
+    (f"{FIT} --data.corpus latin1.txt", "latin1.txt is not UTF-8 text: byte 0xe9 at offset 3"),
+    (f"{FIT} --data.corpus docs", "docs/b.txt is not UTF-8 text: byte 0xe9 at offset 3"),
+    (f"{FIT} --data.corpus empty.txt", "corpus 'empty.txt' is empty"),
+    (f"{FIT} --data.corpus nothing", "corpus 'nothing' is empty"),
+    (f"{FIT} --data.corpus short.txt", "corpus 'short.txt' is too short: of its 10 characters"),
+    ("validate --data.corpus accent.txt", r"'ï' \(U\+00EF\) at position 2"),
+    # checkpoints
+    (f"{FIT} --ckpt_path missing.ckpt", "no checkpoint at 'missing.ckpt': give a checkpoint file, a run folder"),
+    ("validate --ckpt_path ''", "no checkpoint at '.': give"),
+    ("validate --ckpt_path nothing", "no checkpoint at 'nothing/checkpoints/best.ckpt'"),
+    ("validate --ckpt_path https://example.com/a.ckpt", "'https://example.com/a.ckpt' is an address: download"),
+    ("predict --prompt A --ckpt_path s3://bucket/a.ckpt", "'s3://bucket/a.ckpt' is an address"),
+    (f"{FIT} --ckpt_path empty.txt", "empty.txt is not a whole MiniLLM checkpoint: it is empty"),
+    (f"{FIT} --ckpt_path latin1.txt", "latin1.txt is not a whole MiniLLM checkpoint: it is something else"),
+    ("validate --ckpt_path cut.ckpt", "cut.ckpt is not a whole MiniLLM checkpoint: .* cut off"),
+    ("validate --ckpt_path end.ckpt", "end.ckpt is not a whole MiniLLM checkpoint: .* cut off"),
+    ("validate --ckpt_path pickle.ckpt", "pickle.ckpt is not a whole MiniLLM checkpoint: it is something else"),
+    ("validate --ckpt_path inflating.ckpt", "inflating.ckpt .*: it is larger inside than outside"),
+    ("validate --ckpt_path other.ckpt", "other.ckpt is not a whole MiniLLM checkpoint: it is something else"),
+    ("validate --ckpt_path weights.ckpt", "weights.ckpt .*: it has no state_dict"),
+    ("predict --prompt A --ckpt_path bomb.ckpt", "bomb.ckpt .*: it holds more than plain values .*mkdir"),
+    ("predict --prompt A --ckpt_path balloon.ckpt", "balloon.ckpt .*: it holds more than plain values .*bytearray"),
+    ("predict --prompt A --ckpt_path no_alphabet.ckpt", "no_alphabet.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path twice.ckpt", "twice.ckpt .*: its parts do not fit together .*only once, got 'aa'"),
+    ("predict --prompt A --ckpt_path short_alphabet.ckpt", "2 characters for 65 tokens"),
+    ("predict --prompt A --ckpt_path wide.ckpt", "wide.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path deep.ckpt", "deep.ckpt .*: .*1000000000 layers, but 17 weights"),
+    ("predict --prompt A --ckpt_path astronomical.ckpt", "astronomical.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path long.ckpt", "long.ckpt .*: .*position_embedding"),
+    ("predict --prompt A --ckpt_path worded.ckpt", "worded.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path no_settings.ckpt", "no_settings.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path nan.ckpt", "nan.ckpt .*: .*does not hold finite numbers"),
+    ("predict --prompt A --ckpt_path huge.ckpt", "huge.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path no_weight.ckpt", "no_weight.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path numbers.ckpt", "numbers.ckpt .*: .*is no tensor"),
+    (f"{FIT} --ckpt_path nan_setting.ckpt", "nan_setting.ckpt .*: its learning_rate is nan"),
+    (f"{FIT} --ckpt_path nested.ckpt", r"nested.ckpt .*: its learning_rate is \[1\]"),
+    (f"{FIT} --ckpt_path negative.ckpt", "negative.ckpt .*: its global_step is -1"),
+    ("validate --ckpt_path batch.ckpt", "batch_size must be at least 1, got 0"),
+    ("validate --model.embed_dim 32", "--model.embed_dim 32 does not fit .*best.ckpt, trained with 16: leave it out"),
+    ("validate --model.num_heads 4", "--model.num_heads 4 does not fit .*, trained with 2: leave it out"),
+    ("validate --data.context_length 8", "--data.context_length 8 does not fit .*, trained with 16: leave it out"),
+    (f"{FIT} --ckpt_path last --data.tokenizer.alphabet ab", "--data.tokenizer is in .*last.ckpt already: leave it"),
+    # flags and prompts of predict
+    ("predict --prompt A --no_such_flag 1", "unrecognized arguments: --no_such_flag"),
+    ("predict --prompt A --temp 1", "unrecognized arguments: --temp"),
+    ("predict --prompt A --temperature=-1", "temperature must be 0"),
+    ("predict --prompt A --temperature warm", "argument --temperature: invalid float value: 'warm'"),
+    ("predict --prompt A --temperature nan", "temperature must be 0"),
+    ("predict --prompt A --top_k 0", "top_k must be at least 1"),
+    ("predict --prompt A --top_p 2", "top_p must be above 0 and at most 1"),
+    ("predict --prompt A --max_new_tokens 0", "max_new_tokens must be at least 1"),
+    ("predict --prompt A --num_samples 0", "num_samples must be at least 1"),
+    ("predict --prompt A --seed=-5", "seed must be at least 0"),
+    ("predict --prompt A --stop ''", "a stop string must hold at least one character"),
+    ("predict --prompt Juliét", r"'é' \(U\+00E9\) at position 4 of 'Juliét' is not among the 65 .* nearest is 'e'"),
+    ("predict --prompt_file missing.txt", "missing.txt: No such file or directory"),
+    ("predict --prompt_file nothing", "nothing: Is a directory"),
+    ("predict --prompt_file blank.txt", "blank.txt holds no prompt: write one on each line"),
+    ("predict --prompt_file latin1.txt", "latin1.txt is not UTF-8 text: byte 0xe9 at 3"),
+    ("predict --prompt A --prompt_file b", "not allowed with argument --prompt"),
+    ("predict < latin1", "stdin is not UTF-8 text: byte 0xe9 at 3"),
+    # outputs
+    ("predict --prompt A --output /no/such/folder/a.jsonl", "/no/such/folder/a.jsonl: No such file or directory"),
+    (f"predict --prompt A --output {RUN}/config.yaml", "config.yaml: File exists"),
+    ("predict --prompt A --output nothing", "nothing: (File exists|Is a directory)"),
+    (f"{FIT} --trainer.logger.init_args.save_dir empty.txt", "empty.txt/smoke/version_0: Not a directory"),
+    (f"{FIT} --trainer.logger.init_args.version 0", f"{RUN} holds a run: go on in it with --ckpt_path {RUN}, or give"),
+]
+
+
+def test_there_are_many():
+    assert len({command for command, _ in CASES}) == len(CASES) >= 60
+
+
+@pytest.mark.parametrize(("command", "message"), CASES, ids=[command for command, _ in CASES])
+def test_wrong_input_is_refused_in_a_line(
+    command: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+):
+    monkeypatch.chdir(folder)
+    arguments = shlex.split(command)
+    if arguments[-2:] == ["<", "latin1"]:
+        arguments = arguments[:-2]
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9")))
+    line = refused(*arguments)
+    assert re.search(message, line), line
+
+
+@pytest.mark.parametrize("name", ["optimizer.ckpt", "loops.ckpt"])
+def test_a_made_up_training_state_is_refused_when_training_goes_on_from_it(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = minillm("fit", "--config", CONFIGS / "smoke.yaml", "--ckpt_path", folder / name)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name} cannot be resumed" in err
