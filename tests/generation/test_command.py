@@ -102,22 +102,13 @@ def test_a_closed_stdin_is_no_prompt_and_a_closed_stdout_is_refused():
     assert (done.returncode, done.stderr) == (2, "minillm: error: stdout is closed: there is nowhere to write to\n")
 
 
-def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
+):
     monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("ä" * 2000, encoding="utf-8")
-    minillm = [sys.executable, "-m", "minillm"]
-    fit = [
-        *minillm,
-        "fit",
-        "--config",
-        str(CONFIGS / "smoke.yaml"),
-        "--data.corpus",
-        "text.txt",
-        "--trainer.max_steps",
-        "1",
-    ]
-    subprocess.run(fit, check=True, capture_output=True, timeout=60)
+    assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")[0] == 0
+    predict = [sys.executable, "-m", "minillm", "predict", "--prompt", "ä", "--max_new_tokens", "2"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    predict = [*minillm, "predict", "--prompt", "ä", "--max_new_tokens", "2"]
     done = subprocess.run(predict, capture_output=True, text=True, timeout=60, env=environment)
     assert (done.returncode, done.stdout) == (0, r"\xe4\xe4")

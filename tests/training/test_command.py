@@ -206,23 +206,3 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"\x1b[" in shown
     assert b"10/10" in shown
     assert b"step 10/10" not in shown
-
-
-def test_two_processes_train_together(tmp_path: Path):
-    fit = [
-        sys.executable,
-        "-m",
-        "minillm",
-        "fit",
-        "--config",
-        SMOKE,
-        "--trainer.devices",
-        "2",
-        "--trainer.strategy",
-        "ddp",
-    ]
-    done = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
-    (run,) = (tmp_path / "lightning_logs" / "smoke").iterdir()
-    assert [row["step"] for row in metrics(run) if row["val_loss"]] == ["10", "20"]
-    assert done.stdout.count("parameters") == 1

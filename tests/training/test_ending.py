@@ -57,13 +57,6 @@ def test_a_second_ctrl_c_ends_it_at_once():
     assert process.returncode == 130
 
 
-def test_two_processes_stop_together_when_one_of_them_is_asked():
-    process = start("--trainer.devices", 2, "--trainer.strategy", "ddp")
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.count("stopped by SIGTERM after step")) == (143, 1)
-
-
 def test_a_loss_that_is_no_number_ends_it_and_the_last_good_checkpoint_stays(minillm: Run):
     code, _, err = minillm(*FIT, *MORE, "--model.learning_rate", 1e30)
     assert (code, err.count("\n")) == (2, 1)

@@ -89,5 +89,5 @@ def test_hyper_parameters_are_plain_values(module: LanguageModel):
 
 
 def test_a_wrong_learning_rate_is_refused_at_once():
-    with pytest.raises(ValueError, match="Invalid learning rate: -1"):
+    with pytest.raises(ValueError, match="learning_rate must be at least 0, and a number, got -1"):
         LanguageModel(vocab_size=11, context_length=7, learning_rate=-1)

@@ -115,15 +115,15 @@ def test_epochs_are_counted_on_where_a_run_was_stopped_at_the_end_of_one(minillm
     assert_same(version(0), version(1))
 
 
-def test_two_processes_resume_exactly_too():
-    def fit(*arguments: object) -> int:
+def test_two_processes_stop_together_and_resume_exactly():
+    def fit(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "minillm", *FIT, *DDP, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-        return done.returncode
+        return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
-    assert fit() == 0
-    assert fit(*INTERRUPT, 7) == 143
-    assert fit("--ckpt_path", "last") == 0
+    whole, stopped, resumed = fit(), fit(*INTERRUPT, 7), fit("--ckpt_path", "last")
+    assert [done.returncode for done in (whole, stopped, resumed)] == [0, 143, 0]
+    assert [done.stdout.count("parameters") for done in (whole, stopped, resumed)] == [1, 1, 1]
+    assert stopped.stderr.count("stopped by SIGTERM after step 7") == 1  # one process was asked
     assert_same(version(0), version(1))
     first, second = checkpoints(version(0))["last"]["random_states"]
     assert not torch.equal(first["torch"], second["torch"])
