@@ -33,9 +33,7 @@ FIT = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Kill a training again and again, and compare it with one that was left alone."
-    )
+    parser = argparse.ArgumentParser(description="Kill a training again and again; compare it with one left alone.")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

@@ -7,7 +7,7 @@ import sys
 import warnings
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.data import TextDataModule
-from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
+from minillm.errors import exit_on_wrong_input, fail
 from minillm.files import write_whole
 from minillm.generation.checkpoint import RUNS, find
 from minillm.generation.untrusted import read
@@ -29,6 +29,7 @@ from minillm.training.final_validation import FinalValidation
 from minillm.training.memory import check_size, keep_freed_memory
 from minillm.training.metrics_table import MetricsTable
 from minillm.training.module import LanguageModel
+from minillm.training.parser import Parser
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
@@ -83,35 +84,6 @@ def run(args: list[str]) -> None:
         load_from_checkpoint_support=False,  # checkpoints hold plain values
         args=args,
     )
-
-
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with short errors that name the configuration file they are in."""
-
-    given: ClassVar[list[str]] = []  # the command line; for the parsers of subcommands too
-    files: ClassVar[list[str]] = []  # configurations read for it
-
-    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:
-        """Parse a command line."""
-        self.given[:], self.files[:] = args or [], []
-        return super().parse_args(args, *more, **kwargs)
-
-    def parse_path(self, cfg_path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse a configuration file."""
-        self.files.append(str(cfg_path))
-        try:
-            return super().parse_path(cfg_path, *args, **kwargs)
-        except UnicodeDecodeError as error:
-            self.error(f"not UTF-8 text: {error}")
-
-    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Leave with exit code 2."""
-        message = re.sub(
-            r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message
-        )  # an essay on each type it is not
-        flags = {word.removeprefix("--").partition("=")[0] for word in self.given if word.startswith("--")}
-        about_flag = any(flag in message for flag in flags - {"config"})
-        super().error(message if about_flag or not self.files else f"{', '.join(self.files)}: {message}")
 
 
 class ConfigFile(Callback):
