@@ -212,6 +212,10 @@ CASES = [
     ("validate --model.embed_dim 32", "--model.embed_dim 32 does not fit .*best.ckpt, trained with 16: leave it out"),
     ("validate --model.num_heads 4", "--model.num_heads 4 does not fit .*, trained with 2: leave it out"),
     ("validate --data.context_length 8", "--data.context_length 8 does not fit .*, trained with 16: leave it out"),
+    (
+        f"{FIT} --ckpt_path last --trainer.max_steps 30 --seed_everything 5",
+        "--seed_everything 5 does not fit .*1337: leave",
+    ),
     (f"{FIT} --ckpt_path last --data.tokenizer.alphabet ab", "--data.tokenizer is in .*last.ckpt already: leave it"),
     # flags and prompts of predict
     ("predict --prompt A --no_such_flag 1", "unrecognized arguments: --no_such_flag"),

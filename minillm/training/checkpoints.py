@@ -57,6 +57,8 @@ class Checkpoints(Checkpoint):
         self._seen_step = self._answered_step = trainer.global_step
         if trainer.ckpt_path:
             self.newest = Path(trainer.ckpt_path), trainer.global_step
+        if trainer.received_sigterm:  # while everything was built
+            self._stop.signum = signal.SIGTERM
         self._stop.listen()
 
     def on_train_batch_end(

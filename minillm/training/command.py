@@ -33,7 +33,7 @@ from minillm.training.parser import Parser
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
-from minillm.training.resume import ARCHITECTURE, run_to_continue, saved_settings
+from minillm.training.resume import UNCHANGED, run_to_continue, saved_settings
 from minillm.training.samples import Samples
 from minillm.training.training_metrics import TrainingMetrics
 
@@ -139,7 +139,9 @@ class MiniLLMCLI(LightningCLI):
         self.config = parser.parse_args(args)
         settings = self.config[command]
         settings.ckpt_path, settings.weights_only = str(path), True
-        for name in ARCHITECTURE:
+        if isinstance(settings.seed_everything, bool) or command != "fit":  # any will do, and windows follow the first
+            settings.seed_everything = saved["seed_everything"]
+        for name in UNCHANGED:
             if settings[name] != saved[name]:
                 fail(f"--{name} {settings[name]} does not fit {path}, trained with {saved[name]}: leave it out")
         if settings.data.tokenizer is not None:

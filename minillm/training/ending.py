@@ -38,7 +38,7 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
     except OSError as error:
         where = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
         _leave(trainer, checkpoints, 2, f"error: {where}: {error.strerror or error}")
-    except SystemExit:  # Lightning's answer to a second Ctrl-C
+    except SystemExit:  # Lightning's answer to Ctrl-C before training has begun, or to a second one
         if not trainer.interrupted:
             raise
         sys.exit(130)

@@ -8,7 +8,7 @@ import torch
 
 from minillm.generation.untrusted import check_tensor, read
 
-ARCHITECTURE = ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads")
+UNCHANGED = ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads", "seed_everything")
 
 
 def saved_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
