@@ -33,7 +33,7 @@ class AttentionMaps(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if this is a run with TensorBoard."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not trainer.is_global_zero or not loggers:
+        if not trainer.is_global_zero or not loggers or trainer.sanity_checking:
             return
         ids = trainer.datamodule.val_tokens[:32] if self.ids is None else self.ids  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(pl_module, LanguageModel)

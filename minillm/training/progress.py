@@ -49,7 +49,7 @@ class Lines(ProgressBar):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what validation measured."""
-        if trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._print(trainer, "val_loss", "val_perplexity", "val_bits_per_char")
 
     def _print(self, trainer: Trainer, *names: str) -> None:

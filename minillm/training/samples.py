@@ -55,7 +55,7 @@ class Samples(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one sample, if this is a run that keeps a folder."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not trainer.is_global_zero or not loggers:
+        if not trainer.is_global_zero or not loggers or trainer.sanity_checking:
             return
         assert isinstance(pl_module, LanguageModel)
         text = self.prompt + "".join(generate(pl_module.model, self.tokenizer, self.prompt, **self.settings))

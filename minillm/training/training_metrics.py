@@ -12,9 +12,12 @@ from minillm.training.module import log
 class TrainingMetrics(Callback):
     """Log `train_loss` (of that step), `chars_per_second` (without validation) and `lr` every `log_every_n_steps`."""
 
+    def __init__(self) -> None:
+        self._chars, self._seconds = 0, 0.0
+        self._since: float | None = None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
-        self._chars, self._seconds, self._since = 0, 0.0, None
         self._step = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Tensor, batch_idx: int) -> None:

@@ -206,3 +206,13 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"\x1b[" in shown
     assert b"10/10" in shown
     assert b"step 10/10" not in shown
+
+
+def test_a_sanity_check_before_training_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
+    monkeypatch.chdir(tmp_path)
+    for more in ((), ("--trainer.num_sanity_val_steps", 2)):
+        assert minillm("fit", "--config", SMOKE, *more)[0] == 0
+    first, second = (Path("lightning_logs/smoke", name) for name in ("version_0", "version_1"))
+    assert (first / "samples.md").read_text() == (second / "samples.md").read_text()
+    steps = [[row["step"] for row in metrics(run)] for run in (first, second)]
+    assert steps[0] == steps[1]
