@@ -1,5 +1,6 @@
 """Whatever is wrong with the input: exit code 2, one line that says what, where and what to do, nothing written."""
 
+import copy
 import io
 import os
 import pickle
@@ -44,6 +45,8 @@ def write_checkpoints(whole: Path) -> None:
     huge = torch.zeros(1).expand(10**6, 10**6)
     (optimizer,) = good["optimizer_states"]
     made_up = {**optimizer, "state": {**optimizer["state"], 0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}}
+    far = copy.deepcopy(good)
+    far["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = 10**30
     for file, checkpoint in {
         "weights.ckpt": {"weights": weight},
         "bomb.ckpt": {**good, "seed": Bomb()},
@@ -68,6 +71,14 @@ def write_checkpoints(whole: Path) -> None:
         "negative.ckpt": {**good, "global_step": -1},
         "optimizer.ckpt": {**good, "optimizer_states": [made_up], "global_step": 10},
         "loops.ckpt": {**good, "loops": {"fit_loop": {}}, "global_step": 10},
+        "alphabet.ckpt": {**good, "tokenizer": {"alphabet": list(range(65))}},
+        "seed.ckpt": {**good, "seed": 2**40},
+        "truth.ckpt": {**good, "seed": True},
+        "workers.ckpt": changed(good, "datamodule_hyper_parameters", num_workers=5000),
+        "corpus.ckpt": changed(good, "datamodule_hyper_parameters", corpus=7),
+        "foreign.ckpt": changed(good, "hyper_parameters", foo=1),
+        "states.ckpt": {**good, "random_states": [], "global_step": 20},
+        "windows.ckpt": far,
         "batch.ckpt": changed(good, "datamodule_hyper_parameters", batch_size=0),
     }.items():
         torch.save(checkpoint, file)
@@ -76,8 +87,17 @@ def write_checkpoints(whole: Path) -> None:
     Path("pickle.ckpt").write_bytes(pickle.dumps({"state_dict": 1}, protocol=2))
     with zipfile.ZipFile("inflating.ckpt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/data.pkl", b"\0" * 10**6)
+    doubled(Path("doubled.ckpt"), content)
     with zipfile.ZipFile("other.ckpt", "w") as file:
         file.writestr("hello.txt", "hello")
+
+
+def doubled(path: Path, content: bytes) -> None:
+    """A file with two tables of contents: one reader finds the good checkpoint, another one something else."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps(10**6 * "a", protocol=2))
+    path.write_bytes(content + inner.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +164,10 @@ CASES = [
     (f"{FIT} --data.batch_size 0", "batch_size must be at least 1, got 0"),
     (f"{FIT} --data.batch_size 1000000000000", "data.batch_size 1000000000000 .* GB"),
     (f"{FIT} --data.context_length 0", "context_length must be at least 1, got 0"),
-    (f"{FIT} --data.context_length 1200000", "corpus 'tinyshakespeare' is too short: .*context_length 1200000"),
+    (
+        f"{FIT} --data.corpus accent.txt --data.context_length 600",
+        "corpus 'accent.txt' is too short: .*context_length 600",
+    ),
     (f"{FIT} --data.num_workers=-1", "num_workers must be at least 0, got -1"),
     (f"{FIT} --data.tokenizer.alphabet aa", "an alphabet holds .* only once, got 'aa'"),
     (f"{FIT} --data.tokenizer.alphabet abc", r"character 'F' \(U\+0046\) at position 0"),
@@ -157,6 +180,11 @@ CASES = [
     (f"{FIT} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches"),
     (f"{FIT} --trainer.limit_val_batches=-1", "limit_val_batches"),
     (f"{FIT} --trainer.precision 7", "trainer.precision"),
+    (f"{FIT} --trainer.precision 64-true", "trainer.precision must be 32-true, bf16-mixed or 16-mixed"),
+    (f"{FIT} --trainer.overfit_batches 1", "trainer.overfit_batches has no meaning"),
+    (f"{FIT} --trainer.check_val_every_n_epoch 0", "trainer.check_val_every_n_epoch must be at least 1"),
+    (f"{FIT} --data.context_length 500000", "data.context_length 500000 need .* GB"),
+    (f"{FIT} --data.corpus ~nobody_of_that_name/a", "corpus '~nobody_of_that_name/a' is not"),
     (f"{FIT} --trainer.accelerator quantum", "quantum"),
     (f"{FIT} --trainer.devices 0", "devices"),
     (f"{FIT} --trainer.strategy telepathy", "telepathy"),
@@ -192,22 +220,29 @@ CASES = [
     ("validate --ckpt_path weights.ckpt", "weights.ckpt .*: it has no state_dict"),
     ("predict --prompt A --ckpt_path bomb.ckpt", "bomb.ckpt .*: it holds more than plain values .*mkdir"),
     ("predict --prompt A --ckpt_path balloon.ckpt", "balloon.ckpt .*: it holds more than plain values .*bytearray"),
-    ("predict --prompt A --ckpt_path no_alphabet.ckpt", "no_alphabet.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path no_alphabet.ckpt", "no_alphabet.ckpt .*: it has no alphabet"),
     ("predict --prompt A --ckpt_path twice.ckpt", "twice.ckpt .*: its parts do not fit together .*only once, got 'aa'"),
     ("predict --prompt A --ckpt_path short_alphabet.ckpt", "2 characters for 65 tokens"),
     ("predict --prompt A --ckpt_path wide.ckpt", "wide.ckpt .*: its parts do not fit together"),
     ("predict --prompt A --ckpt_path deep.ckpt", "deep.ckpt .*: .*1000000000 layers, but 17 weights"),
     ("predict --prompt A --ckpt_path astronomical.ckpt", "astronomical.ckpt .*: its parts do not fit together"),
     ("predict --prompt A --ckpt_path long.ckpt", "long.ckpt .*: .*position_embedding"),
-    ("predict --prompt A --ckpt_path worded.ckpt", "worded.ckpt .*: its parts do not fit together"),
+    ("predict --prompt A --ckpt_path worded.ckpt", "worded.ckpt .*: its num_heads is no finite number"),
     ("predict --prompt A --ckpt_path no_settings.ckpt", "no_settings.ckpt .*: its parts do not fit together"),
     ("predict --prompt A --ckpt_path nan.ckpt", "nan.ckpt .*: .*does not hold finite numbers"),
     ("predict --prompt A --ckpt_path huge.ckpt", "huge.ckpt .*: its parts do not fit together"),
     ("predict --prompt A --ckpt_path no_weight.ckpt", "no_weight.ckpt .*: its parts do not fit together"),
     ("predict --prompt A --ckpt_path numbers.ckpt", "numbers.ckpt .*: .*is no tensor"),
-    (f"{FIT} --ckpt_path nan_setting.ckpt", "nan_setting.ckpt .*: its learning_rate is nan"),
-    (f"{FIT} --ckpt_path nested.ckpt", r"nested.ckpt .*: its learning_rate is \[1\]"),
-    (f"{FIT} --ckpt_path negative.ckpt", "negative.ckpt .*: its global_step is -1"),
+    (f"{FIT} --ckpt_path nan_setting.ckpt", "nan_setting.ckpt .*: its learning_rate is no finite number"),
+    (f"{FIT} --ckpt_path nested.ckpt", "nested.ckpt .*: its learning_rate is no finite number"),
+    (f"{FIT} --ckpt_path negative.ckpt", "negative.ckpt .*: its global_step is out of range"),
+    ("predict --prompt A --ckpt_path alphabet.ckpt", "alphabet.ckpt .*: it has no alphabet"),
+    ("predict --prompt A --ckpt_path doubled.ckpt", "doubled.ckpt is not a whole MiniLLM checkpoint"),
+    ("validate --ckpt_path seed.ckpt", "seed.ckpt .*: its seed is out of range"),
+    ("validate --ckpt_path truth.ckpt", "truth.ckpt .*: its seed is out of range"),
+    ("validate --ckpt_path workers.ckpt", "workers.ckpt .*: it has more settings of data than corpus, batch_size"),
+    ("validate --ckpt_path corpus.ckpt", "corpus.ckpt .*: its corpus is no str"),
+    ("validate --ckpt_path foreign.ckpt", "foreign.ckpt has settings that are none of ours: model.foo"),
     ("validate --ckpt_path batch.ckpt", "batch_size must be at least 1, got 0"),
     ("validate --model.embed_dim 32", "--model.embed_dim 32 does not fit .*best.ckpt, trained with 16: leave it out"),
     ("validate --model.num_heads 4", "--model.num_heads 4 does not fit .*, trained with 2: leave it out"),
@@ -262,11 +297,12 @@ def test_wrong_input_is_refused_in_a_line(
     assert re.search(message, line), line
 
 
-@pytest.mark.parametrize("name", ["optimizer.ckpt", "loops.ckpt"])
+@pytest.mark.parametrize("name", ["optimizer.ckpt", "loops.ckpt", "states.ckpt", "windows.ckpt"])
 def test_a_made_up_training_state_is_refused_when_training_goes_on_from_it(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any
 ):
     monkeypatch.chdir(tmp_path)
-    code, _, err = minillm("fit", "--config", CONFIGS / "smoke.yaml", "--ckpt_path", folder / name)
+    more = ("--ckpt_path", folder / name, "--trainer.max_steps", 40)
+    code, _, err = minillm("fit", "--config", CONFIGS / "smoke.yaml", *more)
     assert (code, err.count("\n")) == (2, 1)
     assert f"{name} cannot be resumed" in err

@@ -58,7 +58,7 @@ def load_text(corpus: str) -> str:
     """
     if not corpus:
         raise ValueError(f"the corpus has no name: give one of {', '.join(NAMED)}, a file or a folder")
-    return _named_text(corpus) if corpus in NAMED else _path_text(Path(corpus).expanduser())
+    return _named_text(corpus) if corpus in NAMED else _path_text(Path(os.path.expanduser(corpus)))  # noqa: PTH111
 
 
 def cache_folder() -> Path:

@@ -43,31 +43,34 @@ def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:
     if "://" in name:
         raise ValueError(f"{name!r} is an address: download the file first, if you trust where it comes from")
     if name in ("best", "last"):
-        files = list(RUNS.glob(f"**/checkpoints/{'best' if name == 'best' else '*'}.ckpt"))
+        files = [file for kind in {"best", name} for file in RUNS.glob(f"**/checkpoints/{kind}.ckpt") if file.is_file()]
         if not files:
             raise ValueError(f"no {name!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
-        newest = max(files, key=_age)
-        return newest if name == "best" else _newest_that_loads(newest.parent)
+        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
+        return newest if name == "best" else newest_in(newest.parent)
     path = Path(name)
     if name and path.is_dir():
         if in_folder == "last" and any(path.glob("checkpoints/*.ckpt")):
-            return _newest_that_loads(path / "checkpoints")
+            return newest_in(path / "checkpoints")
         path = path / "checkpoints" / f"{in_folder}.ckpt"
     if not path.is_file():
         raise ValueError(f"no checkpoint at {str(path)!r}: give a checkpoint file, a run folder, 'best' or 'last'")
     return path
 
 
-def _newest_that_loads(folder: Path) -> Path:
-    for file in sorted(folder.glob("*.ckpt"), key=_age, reverse=True):
+def newest_in(folder: Path) -> Path:
+    """The one of the most steps, of `last.ckpt` and `best.ckpt` in a folder; one that cannot be read is warned of.
+
+    Raises:
+        ValueError: There is none that can be read.
+    """
+    steps = {}
+    for file in (folder / "last.ckpt", folder / "best.ckpt"):
         try:
-            read(file)
+            if file.exists():
+                steps[file] = read(file)["global_step"]
         except (ValueError, OSError) as error:
-            warnings.warn(f"passed over: {error}", stacklevel=3)
-        else:
-            return file
-    raise ValueError(f"none of the checkpoints in {folder} can be read")
-
-
-def _age(file: Path) -> tuple[int, str]:
-    return file.stat().st_mtime_ns, file.name
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+    if not steps:
+        raise ValueError(f"none of the checkpoints in {folder} can be read")
+    return max(steps, key=lambda file: steps[file])  # the first, of equals: last.ckpt

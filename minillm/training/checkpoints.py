@@ -114,7 +114,7 @@ class Checkpoints(Checkpoint):
             if not weight.isfinite().all():
                 raise DivergedError(f"{name} is not finite any more after {_moment(trainer)}")
         for logger in trainer.loggers:
-            logger.save()  # what was logged is on disk before its step counts as done
+            logger.save()  # what was logged is written before its step counts as done
         if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             trainer.save_checkpoint(path)
             self.newest = path, trainer.global_step

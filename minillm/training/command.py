@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,7 +34,7 @@ from minillm.training.parser import Parser
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
-from minillm.training.resume import UNCHANGED, run_to_continue, saved_settings
+from minillm.training.resume import UNCHANGED, changes, epochs_done, is_elsewhere, run_to_continue, saved_settings
 from minillm.training.samples import Samples
 from minillm.training.training_metrics import TrainingMetrics
 
@@ -91,16 +92,26 @@ class ConfigFile(Callback):
 
     Args:
         text: The configuration, in YAML.
+        resumed_step: The step that the run goes on from.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, resumed_step: int) -> None:
         self.text = text
+        self.resumed_step = resumed_step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config.yaml."""
+        """Write config.yaml; when a resumed run changes settings, say which, and keep the old ones beside it."""
         folder = trainer.log_dir  # asked in every process: the answer is broadcast
-        if trainer.is_global_zero and trainer.loggers and folder:
-            write_whole(Path(folder, "config.yaml"), self.text.encode())
+        if not trainer.is_global_zero or not trainer.loggers or not folder:
+            return
+        path = Path(folder, "config.yaml")
+        if path.exists():
+            old = path.read_bytes()
+            for change in changes(yaml.safe_load(old), yaml.safe_load(self.text)):
+                print(f"changed from here on: {change}", flush=True)
+            if old != self.text.encode():
+                write_whole(path.with_name(f"config_until_step_{self.resumed_step}.yaml"), old)
+        write_whole(path, self.text.encode())
 
 
 class MiniLLMCLI(LightningCLI):
@@ -135,6 +146,9 @@ class MiniLLMCLI(LightningCLI):
             path = find("best" if given is None else given, in_folder="last" if command == "fit" else "best")
             self.checkpoint = read(path)
         saved = saved_settings(self.checkpoint)
+        unknown = [name for name in saved if name not in self.config[command]]
+        if unknown:
+            fail(f"{path} has settings that are none of ours: {', '.join(unknown)}")
         self._subcommand_parsers[command].set_defaults(saved)
         self.config = parser.parse_args(args)
         settings = self.config[command]
@@ -147,24 +161,29 @@ class MiniLLMCLI(LightningCLI):
         if settings.data.tokenizer is not None:
             fail(f"--data.tokenizer is in {path} already: leave it out")
         if command == "fit":
-            self._continue_run(settings, path)
+            with exit_on_wrong_input(KeyError, TypeError):
+                self._continue_run(settings, path)
 
     def _continue_run(self, settings: Namespace, path: Path) -> None:
         """Train on in the checkpoint's run folder, unless another is asked for or that run has gone on since."""
         assert self.checkpoint is not None
-        done, asked = self.checkpoint["global_step"], settings.trainer.max_steps
-        if done >= asked > 0:
-            print(f"{path} is at step {done} of {asked}: nothing is left to train (--trainer.max_steps gives more)")
+        done, trainer = self.checkpoint["global_step"], settings.trainer
+        if done >= trainer.max_steps > 0 or (
+            (trainer.max_epochs or 0) > 0 and epochs_done(self.checkpoint) >= trainer.max_epochs
+        ):
+            print(f"{path} is at step {done}: nothing is left to train (--trainer.max_steps or max_epochs gives more)")
             sys.exit(0)
-        logger = settings.trainer.logger
-        names_version = not isinstance(logger, Namespace) or logger.get("init_args.version") is not None
-        self.continued = None if names_version else run_to_continue(path, self.checkpoint)
+        run = run_to_continue(path, self.checkpoint)
+        if run is not None and not is_elsewhere(trainer.logger, run, TRAINER_DEFAULTS["logger"]["init_args"]):
+            self.continued = run
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI's version lets a checkpoint's settings override what is given."""
 
     def _set_seed(self) -> None:
-        """Refuse a seed that is out of range like any other wrong setting."""
+        """Refuse a seed that is out of range like any other wrong setting; a run without one could not be resumed."""
+        settings = self.config[str(self.subcommand)]
+        settings.seed_everything = settings.seed_everything if settings.seed_everything is not False else True
         try:
             super()._set_seed()
         except ValueError as error:
@@ -176,7 +195,7 @@ class MiniLLMCLI(LightningCLI):
         _check_trainer(settings.trainer)
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
-            check_size(model.embed_dim, model.num_layers, data.batch_size, data.context_length)
+            check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
         self.repeating = settings.clone()  # from the beginning, as `fit --config` does with it
@@ -199,7 +218,8 @@ class MiniLLMCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
         settings = self._get(self.config_init, "trainer")
-        config = ConfigFile(self._parser(self.subcommand).dump(self.repeating, skip_none=False))
+        step = self.checkpoint["global_step"] if self.checkpoint else 0
+        config = ConfigFile(self._parser(self.subcommand).dump(self.repeating, skip_none=False), step)
         given = settings.callbacks or []
         callbacks = [
             *(given if isinstance(given, list) else [given]),
@@ -213,7 +233,6 @@ class MiniLLMCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, **kwargs)
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         if isinstance(trainer.logger, TensorBoardLogger) and len(trainer.loggers) == 1:
-            step = self.checkpoint["global_step"] if self.checkpoint else 0
             if self.continued:
                 trainer.logger._kwargs["purge_step"] = step + 1  # what the curves show after it comes again
             trainer.loggers = [trainer.logger, MetricsTable(trainer.logger.log_dir, step)]
@@ -234,8 +253,8 @@ class MiniLLMCLI(LightningCLI):
         """Say in a line what is going to happen."""
         folder = self.trainer.log_dir or "."  # asked in every process: the answer is broadcast
         if self.trainer.is_global_zero:
-            if self.continued is None and Path(folder, "config.yaml").exists():
-                fail(f"{folder} holds a run: go on in it with --ckpt_path {folder}, or give another version")
+            if self.continued is None and any(Path(folder, "checkpoints").glob("*.ckpt")):
+                fail(f"{folder} holds a run: go on in it with --ckpt_path {folder}, or give another version or folder")
             with exit_on_wrong_input():
                 Path(folder).mkdir(parents=True, exist_ok=True)
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
@@ -258,6 +277,12 @@ def _check_trainer(trainer: Namespace) -> None:
         fail("trainer.max_steps must be at least 1, or -1 for no limit, got 0")
     if trainer.accumulate_grad_batches < 1:
         fail(f"trainer.accumulate_grad_batches must be at least 1, got {trainer.accumulate_grad_batches}")
+    if trainer.check_val_every_n_epoch == 0:
+        fail("trainer.check_val_every_n_epoch must be at least 1, or null for steps alone, got 0")
+    if trainer.overfit_batches:
+        fail("trainer.overfit_batches has no meaning for windows drawn at random: give a short --data.corpus instead")
+    if str(trainer.precision) not in ("None", "32", "32-true", "16-mixed", "bf16-mixed"):
+        fail(f"trainer.precision must be 32-true, bf16-mixed or 16-mixed: weights are float32; got {trainer.precision}")
     if isinstance(trainer.val_check_interval, int | float) and trainer.val_check_interval <= 0:
         fail(f"trainer.val_check_interval must be more than 0, got {trainer.val_check_interval}")
     if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:

@@ -15,7 +15,6 @@ from minillm.errors import fail
 from minillm.training.checkpoints import Checkpoints
 from minillm.training.stop import DivergedError, StoppedError
 
-SETTINGS = (ValueError, MisconfigurationException)  # of which something turns out to be wrong when all is set up
 RESTORING = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)  # what a made-up training state leads to
 
 
@@ -41,10 +40,12 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
     except SystemExit:  # Lightning's answer to Ctrl-C before training has begun, or to a second one
         if not trainer.interrupted:
             raise
-        sys.exit(130)
-    except (*SETTINGS, *RESTORING) as error:
+        _leave(trainer, checkpoints, 130, "stopped at once")
+    except MisconfigurationException as error:
+        _leave(trainer, checkpoints, 2, f"error: {error}")
+    except (ValueError, *RESTORING) as error:
         resumed = trainer.ckpt_path is not None
-        if checkpoints.has_begun or not (resumed or isinstance(error, SETTINGS)):
+        if checkpoints.has_begun or not (resumed or isinstance(error, ValueError)):
             raise
         fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
     finally:
@@ -65,6 +66,8 @@ def _leave(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -
         kept = f"{trainer.ckpt_path} is as it was" if trainer.ckpt_path else "nothing was saved yet"
     else:
         path, step = checkpoints.newest
-        kept = f"step {step} is kept: --ckpt_path {os.path.relpath(path)} goes on from there"
+        config = path.parent.parent / "config.yaml"
+        again = f"--config {os.path.relpath(config)} " if config.exists() else ""
+        kept = f"step {step} is kept; go on with: minillm fit {again}--ckpt_path {os.path.relpath(path)}"
     print(f"minillm: {' '.join(reason.split())}; {kept}", file=sys.stderr)
     sys.exit(code)

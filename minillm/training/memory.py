@@ -20,12 +20,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def check_size(embed_dim: int, num_layers: int, batch_size: int, context_length: int) -> None:
+def check_size(embed_dim: int, num_layers: int, num_heads: int, batch_size: int, context_length: int) -> None:
     """Refuse what cannot fit into this machine, before it takes the memory of everything else that runs here.
 
     Args:
         embed_dim: Channels C.
         num_layers: Blocks, of 12 C² weights each; a weight, its gradient and AdamW's two moments take 16 bytes.
+        num_heads: Heads H; each has T x T weights of attention for a window, of at least 2 bytes.
         batch_size: Windows B.
         context_length: Tokens T of a window; a token and its channels take at least 8 + 4 C bytes.
 
@@ -35,7 +36,8 @@ def check_size(embed_dim: int, num_layers: int, batch_size: int, context_length:
     if not hasattr(os, "sysconf"):
         return
     here = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    least = 16 * 12 * embed_dim**2 * num_layers + batch_size * context_length * (8 + 4 * embed_dim)
+    window = context_length * (8 + 4 * embed_dim + 2 * num_heads * context_length)
+    least = 16 * 12 * embed_dim**2 * num_layers + batch_size * window
     if least > here:
         raise ValueError(
             f"model.embed_dim {embed_dim}, model.num_layers {num_layers}, data.batch_size {batch_size} and "

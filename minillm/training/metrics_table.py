@@ -40,7 +40,7 @@ class MetricsTable(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write a row, to disk at once.
+        """Write a row, at once.
 
         Args:
             metrics: Its values.
@@ -53,7 +53,7 @@ class MetricsTable(Logger):
             return
         columns, rows = self._read()
         if not self.columns:
-            rows = [old for old in rows if int(old["step"]) <= self.resumed_step]
+            rows = [old for old in rows if int(old.get("step") or 0) <= self.resumed_step]
         self.columns = list(dict.fromkeys([*columns, *row]))
         table = StringIO(newline="")
         writer = csv.DictWriter(table, self.columns)

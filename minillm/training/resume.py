@@ -1,11 +1,12 @@
 """From a checkpoint to the run that goes on from it."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
+from minillm.generation.checkpoint import newest_in
 from minillm.generation.untrusted import check_tensor, read
 
 UNCHANGED = ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads", "seed_everything")
@@ -41,11 +42,47 @@ def run_to_continue(path: Path, checkpoint: dict[str, Any]) -> Path | None:
     run = path.absolute().parent.parent
     if path.absolute().parent.name != "checkpoints" or not (run / "config.yaml").is_file():
         return None
-    for other in path.parent.glob("*.ckpt"):
-        with suppress(ValueError, OSError):
-            if read(other)["global_step"] > checkpoint["global_step"]:
-                return None
-    return run
+    newest = newest_in(path.parent)
+    return run if checkpoint["global_step"] >= read(newest)["global_step"] else None
+
+
+def is_elsewhere(logger: Any, run: Path, default: dict[str, Any]) -> bool:
+    """Whether the logger is asked to write to another place than a run's folder.
+
+    Args:
+        logger: The configuration of TensorBoardLogger, or anything else that somebody gave instead.
+        run: The folder.
+        default: The logger's arguments where none are given.
+    """
+    if not isinstance(logger, Namespace) or not logger.class_path.endswith("TensorBoardLogger"):
+        return True
+    here = {"save_dir": run.parent.parent, "name": run.parent.name, "version": run.name}
+    for name, value in here.items():
+        given = logger.init_args.get(name)
+        if name == "version" and isinstance(given, int):
+            given = f"version_{given}"
+        same = Path(given or "").resolve() == value if name == "save_dir" else given == value
+        if given not in (None, default.get(name)) and not same:
+            return True
+    return logger.init_args.get("sub_dir") is not None
+
+
+def epochs_done(checkpoint: dict[str, Any]) -> int:
+    """How often training had seen its share of windows that make an epoch."""
+    loops = checkpoint["loops"]["fit_loop"]
+    return loops["epoch_progress"]["current"]["ready"] - (not loops["epoch_loop.batch_progress"]["is_last_batch"])
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
+    """The settings that differ between two configurations, a line each."""
+    found = []
+    for name in before | now:
+        one, other = before.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += changes(one, other, f"{where}{name}.")
+        elif one != other:
+            found.append(f"--{where}{name} {one} -> {other}")
+    return found
 
 
 def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
@@ -65,8 +102,13 @@ def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Opti
         for number, weight in zip(numbers, weights, strict=True):
             for name, value in state["state"][number].items():
                 check_tensor(f"{name} of weight {number}", value, torch.tensor(0.0) if name == "step" else weight)
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.automatic_optimization.optim_progress"]
-        if progress["optimizer"]["step"]["total"]["completed"] != checkpoint["global_step"]:
+        loops = checkpoint["loops"]["fit_loop"]
+        optimization = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+        batches = loops["epoch_loop.batch_progress"]["total"]["processed"]
+        if optimization["step"]["total"]["completed"] != checkpoint["global_step"] or type(batches) is not int:
             raise ValueError("its loops have done another number of steps")
+        if not checkpoint["global_step"] <= batches < 2**62 or not checkpoint["random_states"]:
+            raise ValueError("its windows or random states are none that training can go on from")
+        float(checkpoint["callbacks"]["Checkpoints"]["best_val_loss"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"the state of the training does not fit the weights ({error!r})") from error

@@ -48,8 +48,9 @@ class Samples(Callback):
         for logger in trainer.loggers:
             path = Path(logger.log_dir or "", "samples.md")
             if trainer.is_global_zero and isinstance(logger, TensorBoardLogger) and path.exists():
-                sections = re.split(r"^(?=## Step )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-                kept = [text for text in sections if text and int(text.split()[2].rstrip(",")) <= trainer.global_step]
+                sections = re.split(r"^(?=## Step \d)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+                steps = [int(found[1]) if (found := re.match(r"## Step (\d+)", text)) else 0 for text in sections]
+                kept = [text for text, step in zip(sections, steps, strict=True) if step <= trainer.global_step]
                 write_whole(path, "".join(kept).encode())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

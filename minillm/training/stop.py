@@ -1,5 +1,6 @@
 """Why a training ends before its time."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -41,5 +42,6 @@ class StopRequest:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
+        os.write(2, b"minillm: stopping after this step (and its validation); once more stops at once\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -89,8 +89,8 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(stops: list[int], mo
         code, _, err = minillm(*FIT, *more, *resumed, *INTERRUPT, step)
         assert (code, err.splitlines()[-1]) == (
             143,
-            f"minillm: stopped by SIGTERM after step {step}; step {step} is kept: "
-            f"--ckpt_path {version(1)}/checkpoints/last.ckpt goes on from there",
+            f"minillm: stopped by SIGTERM after step {step}; step {step} is kept; go on with: "
+            f"minillm fit --config {version(1)}/config.yaml --ckpt_path {version(1)}/checkpoints/last.ckpt",
         )
         resumed = ("--ckpt_path", "last")
     assert minillm(*FIT, *more, *resumed)[0] == 0
