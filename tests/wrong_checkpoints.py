@@ -68,6 +68,8 @@ def write_checkpoints(whole: Path) -> None:
         "truth.ckpt": {**good, "seed": True},
         "workers.ckpt": changed(good, "datamodule_hyper_parameters", num_workers=5000),
         "corpus.ckpt": changed(good, "datamodule_hyper_parameters", corpus=7),
+        "dotted.ckpt": changed(good, "hyper_parameters", **{"a.b.c": 1}),
+        "reserved.ckpt": changed(good, "hyper_parameters", keys=1),
         "foreign.ckpt": changed(good, "hyper_parameters", foo=1),
         "states.ckpt": {**good, "random_states": [], "global_step": 20},
         "windows.ckpt": far,

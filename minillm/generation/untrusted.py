@@ -103,6 +103,8 @@ def _check_parts(checkpoint: Any) -> None:
         if type(checkpoint[name]) is not int or not 0 <= checkpoint[name] <= largest:
             raise ValueError(f"its {name} is out of range")
     for name, value in checkpoint["hyper_parameters"].items():
+        if type(name) is not str or not name.isidentifier():
+            raise ValueError("the names of its settings are none")
         if type(value) not in (int, float) or not math.isfinite(value):
             raise ValueError(f"its {name} is no finite number")
     for name, kind in DATA.items():
