@@ -86,6 +86,9 @@ def write_broken_containers(content: bytes) -> None:
     Path("pickle.ckpt").write_bytes(pickle.dumps({"state_dict": 1}, protocol=2))
     with zipfile.ZipFile("inflating.ckpt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/data.pkl", b"\0" * 10**6)
+    levels = b"".join(b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(60))  # (x, x) of the one before
+    with zipfile.ZipFile("tuples.ckpt", "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02)q\x00" + levels + b"}h\x3cK\x01s.")  # {the last of them: 1}
     doubled(Path("doubled.ckpt"), content)
     with zipfile.ZipFile("other.ckpt", "w") as file:
         file.writestr("hello.txt", "hello")

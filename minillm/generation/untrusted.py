@@ -15,6 +15,7 @@ from torch import Tensor
 from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer
 
+SHARED_TUPLES = 32  # AdamW's betas are one; each nested level of a hostile one would double the work of hashing it
 PARTS = {
     "state_dict": dict,
     "hyper_parameters": dict,
@@ -86,11 +87,19 @@ def _checked_copy(path: Path) -> BytesIO:
 
 
 def _check_pickle(record: bytes) -> None:
+    """Nothing is named but tensors, and no tuples are nested so that hashing them takes for ever."""
+    tuples, again, before = set(), 0, ""
     for opcode, argument, _ in pickletools.genops(record):
         if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4") or (
             opcode.name == "GLOBAL" and argument not in NAMED_IN_PICKLES
         ):
             raise ValueError(f"it holds more than plain values ({argument or opcode.name})")
+        if opcode.name in ("BINPUT", "LONG_BINPUT") and before.startswith("TUPLE"):
+            tuples.add(argument)
+        again += opcode.name in ("BINGET", "LONG_BINGET") and argument in tuples
+        before = opcode.name
+    if again > SHARED_TUPLES:
+        raise ValueError("it holds tuples that are shared too often")
 
 
 def _check_parts(checkpoint: Any) -> None:
