@@ -50,9 +50,10 @@ def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:
         return newest if name == "best" else newest_in(newest.parent)
     path = Path(name)
     if name and path.is_dir():
-        if in_folder == "last" and any(path.glob("checkpoints/*.ckpt")):
-            return newest_in(path / "checkpoints")
-        path = path / "checkpoints" / f"{in_folder}.ckpt"
+        folder = path if path.name == "checkpoints" else path / "checkpoints"
+        if in_folder == "last" and any(folder.glob("*.ckpt")):
+            return newest_in(folder)
+        path = folder / f"{in_folder}.ckpt"
     if not path.is_file():
         raise ValueError(f"no checkpoint at {str(path)!r}: give a checkpoint file, a run folder, 'best' or 'last'")
     return path

@@ -33,8 +33,8 @@ NAMED_IN_PICKLES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 def read(path: Path) -> dict[str, Any]:
     """Read a checkpoint file and believe it only as far as it proves itself.
 
-    No code in it is run, nothing larger than the file is allocated, and what it says of its model is held against the
-    weights that it brings.
+    No code in it is run, no more memory is taken than a few times its size, and what it says of its model is held
+    against the weights that it brings.
 
     Args:
         path: The file.

@@ -28,7 +28,8 @@ def test_a_checkpoint_alone_gives_the_model_and_its_tokenizer(in_smoke_run: Path
 def test_best_last_and_a_run_folder_name_files(in_smoke_run: Path):
     for name in ("best", "last"):
         assert find(name).resolve() == in_smoke_run / "checkpoints" / f"{name}.ckpt"
-        assert find(in_smoke_run, in_folder=name) == in_smoke_run / "checkpoints" / f"{name}.ckpt"
+        for folder in (in_smoke_run, in_smoke_run / "checkpoints"):
+            assert find(folder, in_folder=name) == in_smoke_run / "checkpoints" / f"{name}.ckpt"
 
 
 def test_best_is_that_of_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
