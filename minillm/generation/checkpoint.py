@@ -1,11 +1,18 @@
 """From a name to a checkpoint file, and from that to a model and its tokenizer, without Lightning."""
 
+from __future__ import annotations
+
+import inspect
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from minillm.generation.untrusted import MODEL, decoder_settings, read
-from minillm.model import Decoder
+from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.untrusted import MODEL, read
 from minillm.tokenizer import CharTokenizer
+
+if TYPE_CHECKING:
+    from minillm.model import Decoder
 
 RUNS = Path("lightning_logs")
 
@@ -22,10 +29,36 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
     Raises:
         ValueError: Nothing is there, or it is not a whole checkpoint of ours.
     """
-    checkpoint = read(find(ckpt_path))
-    model = Decoder(**decoder_settings(checkpoint["hyper_parameters"]))
-    model.load_state_dict({name.removeprefix(MODEL): weight for name, weight in checkpoint["state_dict"].items()})
+    import torch  # only here: writing needs NumPy alone
+
+    from minillm.model import Decoder
+
+    checkpoint = read(find(ckpt_path), torch.tensor)
+    settings = {name: checkpoint["hyper_parameters"][name] for name in inspect.signature(Decoder).parameters}
+    model = Decoder(**settings)
+    model.load_state_dict(_weights(checkpoint))
     return model.eval(), CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+
+
+def load_numpy(path: Path) -> tuple[NumpyDecoder, CharTokenizer]:
+    """Load a trained model to write with, without torch.
+
+    Args:
+        path: A checkpoint file.
+
+    Returns:
+        The model and its tokenizer.
+
+    Raises:
+        ValueError: It is not a whole checkpoint of ours.
+    """
+    checkpoint = read(path)
+    decoder = NumpyDecoder(_weights(checkpoint), checkpoint["hyper_parameters"]["num_heads"])
+    return decoder, CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+
+
+def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(MODEL): weight for name, weight in checkpoint["state_dict"].items()}
 
 
 def find(ckpt_path: str | Path, in_folder: str = "best") -> Path:

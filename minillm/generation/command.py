@@ -16,6 +16,7 @@ from pathlib import Path
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
 from minillm.generation.settings import Settings
 
+TOGETHER = 64  # samples that are made at the same time
 SHOWN = 1000  # characters: a longer prompt is not repeated on stderr
 
 
@@ -41,22 +42,26 @@ def run(args: list[str]) -> None:
     with ExitStack() as stack:
         with exit_on_wrong_input():
             settings, prompts = _settings(options), _prompts(options)
-            from minillm.generation.checkpoint import find, load  # only now: importing torch takes a second
-            from minillm.generation.generate import encode_prompt, generate
+            from minillm.generation.checkpoint import find, load_numpy  # only now: --help needs none of it
+            from minillm.generation.generate import encode_prompt, write
 
             path = find(options.ckpt_path)
-            model, tokenizer = load(path)
+            decoder, tokenizer = load_numpy(path)
             for prompt in prompts:
                 encode_prompt(tokenizer, prompt)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
-        total = len(prompts) * options.num_samples
-        for number, (prompt, offset) in enumerate(product(prompts, range(options.num_samples)), 1):
-            sample = Sample(prompt, replace(settings, seed=(settings.seed or 0) + offset))
-            print(f"[{number}/{total}] {_replay(path, sample)}", file=sys.stderr)
-            text = _show(sample, generate(model, tokenizer, prompt, **asdict(sample.settings)), last=total == 1)
-            if output is not None:
-                with exit_on_wrong_input():  # a full disk, say
-                    _record(output, path, sample, text)
+        number, total = 0, len(prompts) * options.num_samples
+        for prompt, first in product(prompts, range(0, options.num_samples, TOGETHER)):
+            offsets = range(first, min(first + TOGETHER, options.num_samples))
+            samples = [Sample(prompt, replace(settings, seed=(settings.seed or 0) + offset)) for offset in offsets]
+            made = write(decoder, tokenizer, prompt, settings, [sample.settings.seed for sample in samples])
+            for sample, pieces in zip(samples, _in_turn(made, len(samples)), strict=True):
+                number += 1
+                print(f"[{number}/{total}] {_replay(path, sample)}", file=sys.stderr)
+                text = _show(sample, pieces, last=total == 1)
+                if output is not None:
+                    with exit_on_wrong_input():  # a full disk, say
+                        _record(output, path, sample, text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,6 +119,21 @@ def _decode(content: bytes, source: object) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source} is not UTF-8 text: byte 0x{content[error.start]:02x} at {error.start}") from error
+
+
+def _in_turn(made: Iterator[tuple[int, str]], count: int) -> Iterator[Iterator[str]]:
+    """Texts that grow at the same time, to be read one after the other: the first as it is made, the others later."""
+    waiting: list[list[str]] = [[] for _ in range(count)]
+
+    def pieces_of(turn: int) -> Iterator[str]:
+        yield from waiting[turn]
+        for number, piece in made:
+            if number == turn:
+                yield piece
+            else:
+                waiting[number].append(piece)
+
+    return map(pieces_of, range(count))
 
 
 def _show(sample: Sample, pieces: Iterator[str], last: bool) -> str:

@@ -1,14 +1,21 @@
 """Generation: an iterator of token ids, and on top of it an iterator of text."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from minillm.generation.numpy_decoder import Array, NumpyDecoder
 from minillm.generation.sampling import sample
 from minillm.generation.settings import Settings
-from minillm.model import Decoder
+from minillm.generation.stop import StopBefore
 from minillm.tokenizer import CharTokenizer
+
+if TYPE_CHECKING:
+    from minillm.model import Decoder
 
 
 def generate(
@@ -25,7 +32,7 @@ def generate(
     """Continue a prompt, piece by piece as the text is made.
 
     Args:
-        model: A trained decoder; its mode is left as it was.
+        model: A trained decoder, whose weights are used as they are now.
         tokenizer: The tokenizer it was trained with.
         prompt: Text to continue; an empty one starts a new line.
         max_new_tokens: Most tokens to make.
@@ -42,11 +49,39 @@ def generate(
         ValueError: A setting is out of its range, or the prompt has a character that the tokenizer does not know.
     """
     settings = Settings(max_new_tokens, temperature, top_k, top_p, seed, tuple(stop))
-    ids = torch.tensor([encode_prompt(tokenizer, prompt)], device=next(model.parameters()).device)
-    generator = torch.Generator()
-    generator.manual_seed(seed) if seed is not None else generator.seed()
-    newest = generate_ids(model, ids, [generator], settings)
-    return stop_before((tokenizer.decode(token.tolist()) for token in newest), settings.stop)
+    encode_prompt(tokenizer, prompt)  # complain now, not when the first piece is asked for
+    pieces = write(NumpyDecoder.of(model), tokenizer, prompt, settings, [seed])
+    return (piece for _, piece in pieces)
+
+
+def write(
+    decoder: NumpyDecoder, tokenizer: CharTokenizer, prompt: str, settings: Settings, seeds: Sequence[int | None]
+) -> Iterator[tuple[int, str]]:
+    """Continue a prompt in several ways at once, a way a seed.
+
+    Args:
+        decoder: The model.
+        tokenizer: The tokenizer it was trained with.
+        prompt: Text to continue; an empty one starts a new line.
+        settings: How to choose and when to stop; its own seed is not looked at.
+        seeds: Each gives the text that it would give alone (but for the last bits of the sums, which almost never
+            decide a choice).
+
+    Returns:
+        Pairs of a number of a text and its next piece, in the order in which they are made.
+    """
+    ids = np.array([encode_prompt(tokenizer, prompt)[-decoder.context_length :]] * len(seeds))
+    generators = [random.Random(seed) for seed in seeds]
+    texts = [StopBefore(settings.stop) for _ in seeds]
+    for newest in generate_ids(decoder, ids, generators, settings):
+        for number, (text, token) in enumerate(zip(texts, newest.tolist(), strict=True)):
+            if piece := text.add(tokenizer.decode([token])):
+                yield number, piece
+        if all(text.ended for text in texts):
+            return
+    for number, text in enumerate(texts):
+        if piece := text.finish():
+            yield number, piece
 
 
 def encode_prompt(tokenizer: CharTokenizer, prompt: str) -> list[int]:
@@ -60,63 +95,33 @@ def encode_prompt(tokenizer: CharTokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt)
 
 
-@torch.no_grad()
 def generate_ids(
-    model: Decoder, ids: Tensor, generators: Sequence[torch.Generator], settings: Settings
-) -> Iterator[Tensor]:
+    decoder: NumpyDecoder, ids: Array, generators: Sequence[random.Random], settings: Settings
+) -> Iterator[Array]:
     """Continue a batch of texts, one token of each at a time.
 
-    Past the context length the model sees the last `context_length` tokens, at positions counted from the first of
-    them; what came before is forgotten.
+    Of a text longer than the context the model sees the last part. When its window is full, it goes on with the last
+    quarter of what it held, which is computed anew: to move by one token each time would be to compute every position
+    anew each time.
 
     Args:
-        model: The decoder.
+        decoder: The model.
         ids: (B, T) prompts of one length, at least 1.
-        generators: B CPU generators, one a text, so that a text does not depend on its neighbours.
+        generators: B random generators, one a text, so that a text does not depend on its neighbours.
         settings: How to choose; the seed and the stop strings are the caller's business.
 
     Returns:
         `max_new_tokens` times the (B,) newest ids.
     """
+    new = ids[:, -decoder.context_length :]
+    window, cache = [new], decoder.new_cache(len(ids))
     for _ in range(settings.max_new_tokens):
-        ids = ids[:, -model.context_length :]
-        was_training = model.training
-        logits = model.eval()(ids)[:, -1].cpu()
-        model.train(was_training)
-        uniform = torch.stack([torch.rand((), generator=generator, dtype=torch.float64) for generator in generators])
-        newest = sample(logits, uniform, settings.temperature, settings.top_k, settings.top_p).to(ids.device)
-        ids = torch.cat([ids, newest[:, None]], dim=1)
+        if cache.length + new.shape[1] > decoder.context_length:
+            new = np.concatenate(window, axis=1)[:, -max(decoder.context_length // 4, 1) :]
+            window, cache = [new], decoder.new_cache(len(ids))
+        logits = decoder(new, cache)
+        uniform = np.array([generator.random() for generator in generators])
+        newest = sample(logits, uniform, settings.temperature, settings.top_k, settings.top_p)
+        new = newest[:, None]
+        window.append(new)
         yield newest
-
-
-def stop_before(pieces: Iterable[str], stop: Sequence[str]) -> Iterator[str]:
-    """Pass text pieces on until a stop string appears, which is left out with all that follows.
-
-    What may turn out to be the beginning of a stop string is held back until that is known: with the stop string
-    "ab", the pieces "xa", "c" come out as "x", "ac", and "xa", "b" as "x".
-
-    Args:
-        pieces: Text, in order.
-        stop: Strings of at least one character.
-
-    Returns:
-        The pieces to show.
-    """
-    held = ""
-    for piece in pieces:
-        held += piece
-        found = [position for position in map(held.find, stop) if position >= 0]
-        if found:
-            held = held[: min(found)]
-            break
-        ready = len(held) - max((_overlap(held, string) for string in stop), default=0)
-        if ready:
-            yield held[:ready]
-        held = held[ready:]
-    if held:
-        yield held
-
-
-def _overlap(text: str, string: str) -> int:
-    """The length of the longest beginning of `string`, short of all of it, that `text` ends with."""
-    return next(length for length in range(len(string) - 1, -1, -1) if text.endswith(string[:length]))

@@ -1,14 +1,16 @@
-"""From a model's scores to the next token: filters on the logits, then a choice."""
+"""From a model's scores to the next token: filters on the probabilities, then a choice."""
 
-import math
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
 
 
 def sample(
-    logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
-) -> Tensor:
+    logits: Array, uniform: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
     """Choose the next token of each text.
 
     Args:
@@ -22,33 +24,38 @@ def sample(
         (B,) token ids.
     """
     if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits.double()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest is 0: nothing overflows
+        return logits.argmax(axis=-1)
+    logits = logits.astype(np.float64)
+    logits -= np.maximum.reduce(logits, axis=-1, keepdims=True)  # the likeliest is 0: nothing overflows
+    with np.errstate(over="ignore"):  # at the smallest temperatures all others are at minus infinity
+        weights = np.exp(logits / temperature)  # the softmax, but for its divisor
     if top_k is not None:
-        logits = keep_top_k(logits, top_k)
+        weights = keep_top_k(weights, top_k)
     if top_p is not None:
-        logits = keep_top_p(logits, top_p)
-    cumulative = torch.softmax(logits, dim=-1).cumsum(dim=-1)
-    target = uniform.to(cumulative).unsqueeze(-1) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+        weights = keep_top_p(weights, top_p)
+    cumulative = np.add.accumulate(weights, axis=-1)
+    target = uniform[:, None] * cumulative[:, -1:]
+    return (cumulative <= target).sum(axis=-1)
 
 
-def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Set all but the k largest logits of each row (B, V), and ties with the k-th, to minus infinity.
+def keep_top_k(weights: Array, k: int) -> Array:
+    """Set all but the k largest weights of each row (B, V), and ties with the k-th, to 0.
 
     Source: Fan et al. 2018, "Hierarchical Neural Story Generation".
     """
-    threshold = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
-    return logits.masked_fill(logits < threshold, -math.inf)
+    smaller = max(weights.shape[-1] - k, 0)  # as many as are left out
+    return weights * (weights >= np.partition(weights, smaller, axis=-1)[:, smaller, None])
 
 
-def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest of the likeliest tokens of each row (B, V) whose probabilities sum to at least p.
+def keep_top_p(weights: Array, p: float) -> Array:
+    """Keep the fewest of the largest weights of each row (B, V) that make up at least the share p of all.
 
     Source: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration" (nucleus sampling).
     """
-    ordered, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered  # what the likelier tokens hold already
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, before >= p)
-    return logits.masked_fill(dropped, -math.inf)
+    order = np.argsort(-weights, axis=-1, kind="stable")
+    ordered = np.take_along_axis(weights, order, axis=-1)
+    before = np.add.accumulate(ordered, axis=-1) - ordered  # what the larger ones hold already
+    kept = np.zeros_like(weights)
+    total = ordered.sum(axis=-1, keepdims=True)
+    np.put_along_axis(kept, order, np.where(before < p * total, ordered, 0), axis=-1)
+    return kept

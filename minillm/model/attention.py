@@ -20,10 +20,11 @@ def attention_weights(query: Tensor, key: Tensor) -> Tensor:
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
-    T, D = query.shape[-2:]
-    scores = (query / math.sqrt(D)) @ key.transpose(-2, -1)
-    future = torch.full((T, T), -math.inf, dtype=scores.dtype, device=scores.device).triu(diagonal=1)
-    return torch.softmax(scores + future, dim=-1)
+    B, H, T, D = query.shape
+    future = torch.full((T, T), -math.inf, dtype=query.dtype, device=query.device).triu(diagonal=1)
+    # future + Q Kᵀ / √D, for every text and head in one call
+    scores = torch.baddbmm(future, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=1 / math.sqrt(D))
+    return torch.softmax(scores, dim=-1).view(B, H, T, T)
 
 
 class CausalSelfAttention(nn.Module):
@@ -43,8 +44,8 @@ class CausalSelfAttention(nn.Module):
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} must be divisible by num_heads {num_heads}")
         self.num_heads = num_heads
-        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim)  # the three projections side by side
-        self.projection = nn.Linear(embed_dim, embed_dim)
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # the three projections side by side
+        self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +59,7 @@ class CausalSelfAttention(nn.Module):
         query, key, _ = self._heads(x)
         return attention_weights(query, key)
 
-    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Query, key and value for each head, (B, H, T, D) each."""
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return query, key, value
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return heads.contiguous().unbind()

@@ -21,9 +21,9 @@ class Block(nn.Module):
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(embed_dim)
+        self.attention_norm = nn.LayerNorm(embed_dim, bias=False)
         self.attention = CausalSelfAttention(embed_dim, num_heads, dropout)
-        self.feed_forward_norm = nn.LayerNorm(embed_dim)
+        self.feed_forward_norm = nn.LayerNorm(embed_dim, bias=False)
         self.feed_forward = FeedForward(embed_dim, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         self.position_embedding = nn.Embedding(context_length, embed_dim)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, dropout) for _ in range(num_layers))
-        self.final_norm = nn.LayerNorm(embed_dim)
+        self.final_norm = nn.LayerNorm(embed_dim, bias=False)
         self.output_head = nn.Linear(embed_dim, vocab_size, bias=False)
         self._initialize()
 
@@ -115,5 +115,3 @@ class Decoder(nn.Module):
             if parameter.ndim >= 2:
                 depth = 2 * len(self.blocks) if name.endswith("projection.weight") else 1
                 nn.init.normal_(parameter, std=0.02 / math.sqrt(depth))
-            elif name.endswith("bias"):
-                nn.init.zeros_(parameter)

@@ -18,10 +18,10 @@ class FeedForward(nn.Module):
 
     def __init__(self, embed_dim: int, dropout: float) -> None:
         super().__init__()
-        self.expand = nn.Linear(embed_dim, 4 * embed_dim)
-        self.projection = nn.Linear(4 * embed_dim, embed_dim)
+        self.expand = nn.Linear(embed_dim, 4 * embed_dim, bias=False)
+        self.projection = nn.Linear(4 * embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        return self.dropout(self.projection(F.relu(self.expand(x))))
+        return self.dropout(self.projection(F.relu(self.expand(x), inplace=True)))

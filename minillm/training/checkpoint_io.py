@@ -33,7 +33,7 @@ class WholeCheckpointIO(CheckpointIO):
         Raises:
             ValueError: It is not a whole checkpoint of ours.
         """
-        return read(Path(path))
+        return read(Path(path), torch.tensor)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""

@@ -101,7 +101,7 @@ def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Opti
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         for number, weight in zip(numbers, weights, strict=True):
             for name, value in state["state"][number].items():
-                check_tensor(f"{name} of weight {number}", value, torch.tensor(0.0) if name == "step" else weight)
+                check_tensor(f"{name} of weight {number}", value, () if name == "step" else tuple(weight.shape))
         loops = checkpoint["loops"]["fit_loop"]
         optimization = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
         batches = loops["epoch_loop.batch_progress"]["total"]["processed"]

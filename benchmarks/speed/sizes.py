@@ -1,0 +1,15 @@
+"""How large a model is, and what it is given at once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """By default those of the reference run."""
+
+    batch_size: int = 32
+    context_length: int = 64
+    embed_dim: int = 128
+    num_layers: int = 2
+    num_heads: int = 4
+    vocab_size: int = 65
