@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -56,8 +57,15 @@ def test_help_and_wrong_flags_do_not_wait_for_torch():
         assert done.stdout.endswith("False\n")
 
 
-def test_predict_does_not_wait_for_lightning():
-    program = "import sys, minillm; minillm.load; print('torch' in sys.modules, 'lightning' in sys.modules)"
+def test_predict_does_not_wait_for_torch(in_smoke_run: Path):
+    arguments = ["predict", "--prompt", "A", "--max_new_tokens", "3", "--num_samples", "2"]
+    program = f"import sys; from minillm.cli import main; main({arguments}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+
+
+def test_loading_a_model_does_not_wait_for_lightning(in_smoke_run: Path):
+    program = "import sys, minillm; minillm.load(); print('torch' in sys.modules, 'lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
 

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from minillm.generation.numpy_decoder import NumpyDecoder, weight_shapes
+from minillm.model import Decoder
+
+B, T, V = 3, 11, 13
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    torch.manual_seed(0)
+    decoder = Decoder(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5)
+    with torch.no_grad():
+        for parameter in decoder.parameters():  # larger than at the start, norms too
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return decoder.eval()
+
+
+@pytest.mark.parametrize("cuts", [[T], [1] * T, [5, 1, 1, 4], [2, 9]])
+def test_scores_are_those_of_the_formula_however_the_positions_come(model: Decoder, cuts: list[int]):
+    ids = torch.randint(V, (B, T))
+    expected = model(ids).detach().numpy()
+    decoder = NumpyDecoder.of(model)
+    cache, end = decoder.new_cache(B), 0
+    for count in cuts:
+        end += count
+        scores = decoder(ids[:, end - count : end].numpy(), cache)
+        np.testing.assert_allclose(scores, expected[:, end - 1], atol=2e-5)
+
+
+def test_it_is_the_model_as_it_is_now(model: Decoder):
+    decoder, ids = NumpyDecoder.of(model), np.array([[1, 2]])
+    before = decoder(ids, decoder.new_cache(1))
+    with torch.no_grad():
+        model.final_norm.weight.mul_(2)
+    np.testing.assert_allclose(decoder(ids, decoder.new_cache(1)), 2 * before, rtol=1e-5)
+
+
+def test_the_shapes_are_those_of_the_decoder(model: Decoder):
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    assert weight_shapes(V, T, 12, 3) == shapes
