@@ -10,9 +10,9 @@ from minillm import __version__
 from minillm.errors import fail, one_line_warnings
 
 COMMANDS = {
-    "fit": ("minillm.training.command", "train a model"),
-    "validate": ("minillm.training.command", "measure a checkpoint on the validation text"),
-    "test": ("minillm.training.command", "the same, under the names test_loss and so on"),
+    "fit": ("minillm.training.flags", "train a model"),
+    "validate": ("minillm.training.flags", "measure a checkpoint on the validation text"),
+    "test": ("minillm.training.flags", "the same, under the names test_loss and so on"),
     "predict": ("minillm.generation.command", "continue a prompt with a trained model"),
 }
 

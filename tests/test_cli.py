@@ -47,7 +47,8 @@ def test_the_module_and_the_script_are_the_same_program():
 
 
 def test_help_and_wrong_flags_do_not_wait_for_torch():
-    for arguments in (["--help"], ["predict", "--help"], ["predict", "--temperature", "-1", "--prompt", "A"]):
+    predict = ["predict", "--temperature", "-1", "--prompt", "A"]
+    for arguments in (["--help"], ["predict", "--help"], predict, ["fit", "--help"], ["fit", "--max_steps", "3"]):
         program = (
             "import contextlib, sys; from minillm.cli import main\n"
             f"with contextlib.suppress(SystemExit): main({arguments})\n"

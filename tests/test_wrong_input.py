@@ -62,7 +62,7 @@ CASES = [
     ("fit --config type.yaml", "type.yaml: .*num_layers"),
     ("fit --config class.yaml", "no.such.Thing"),
     # flags of fit
-    (f"{FIT} --no_such_flag 1", "unrecognized arguments: --no_such_flag"),
+    (f"{FIT} --no_such_flag 1", "--no_such_flag is no flag of fit"),
     (f"{FIT} --model.num_head 2", "model.num_head"),
     (f"{FIT} --model.embed_dim", "expected one argument"),
     (f"{FIT} --model.vocab_size 70", "vocab_size"),

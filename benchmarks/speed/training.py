@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from sizes import Sizes
@@ -72,7 +73,7 @@ def huggingface(sizes: Sizes, bf16: bool) -> Contestant:
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), DROPOUT),
         **{"bos_token_id": 0, "eos_token_id": 0, "use_cache": False},
     )
-    model = GPT2LMHeadModel(config).train()
+    model: Any = GPT2LMHeadModel(config).train()
     return _peer(sizes, model, lambda ids: model(input_ids=ids).logits, bf16)
 
 
@@ -111,7 +112,7 @@ def floor(sizes: Sizes) -> Contestant:
 
     def step(number: int) -> None:
         for x, y in products:
-            x @ y
+            torch.matmul(x, y)
 
     return _loop(step)
 
