@@ -86,14 +86,16 @@ class NumpyDecoder:
             heads = heads.reshape(B, T, 3, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
             keys_values = cache.keys_values[layer]
             keys_values[:, :, :, begin:end] = heads[1:]
-            gathered = _attend(heads[0], *keys_values[:, :, :, :end])
+            query = heads[0]
+            if layer == self.num_layers - 1:  # what the earlier positions come to, nobody looks at any more
+                x, query = x.reshape(B, T, -1)[:, -1], query[:, :, -1:]
+            gathered = _attend(query, *keys_values[:, :, :, :end])
             x = x + gathered @ weights[name + "attention.projection"].T
             normed = _layer_norm(x, weights[name + "feed_forward_norm"])
             expanded = normed @ weights[name + "feed_forward.expand"].T
             x = x + np.maximum(expanded, 0, out=expanded) @ weights[name + "feed_forward.projection"].T
         cache.length = end
-        last = x.reshape(B, T, self.embed_dim)[:, -1]
-        return _layer_norm(last, weights["final_norm"]) @ weights["output_head"].T
+        return _layer_norm(x, weights["final_norm"]) @ weights["output_head"].T
 
 
 def weight_shapes(vocab_size: int, context_length: int, embed_dim: int, num_layers: int) -> dict[str, tuple[int, ...]]:
@@ -124,7 +126,7 @@ def _layer_norm(x: Array, weight: Array) -> Array:
     """Centre and scale each row (R, C)."""
     C = x.shape[-1]
     x = x - np.add.reduce(x, axis=-1, keepdims=True) / C
-    variance = np.add.reduce(x * x, axis=-1, keepdims=True) / C
+    variance = np.vecdot(x, x)[:, None] / C
     return x / np.sqrt(variance + EPSILON) * weight
 
 
