@@ -60,5 +60,7 @@ def plot(results: dict[str, dict[str, Result]], path: Path) -> None:
         axis.set_xlabel(sweep)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("training: characters a second")
+    ticks = [1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000]
+    axes[0].set_yticks(ticks, [f"{tick:,}" for tick in ticks])
     axes[0].legend()
     figure.savefig(path, dpi=120)
