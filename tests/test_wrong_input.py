@@ -174,6 +174,7 @@ CASES = [
     ),
     (f"{FIT} --ckpt_path last --data.tokenizer.alphabet ab", "--data.tokenizer is in .*last.ckpt already: leave it"),
     # flags and prompts of predict
+    ("predict --prompt A --seed 9223372036854775807 --num_samples 2", r"seed must be .* less than 2\*\*63"),
     ("predict --prompt A --no_such_flag 1", "unrecognized arguments: --no_such_flag"),
     ("predict --prompt A --temp 1", "unrecognized arguments: --temp"),
     ("predict --prompt A --temperature=-1", "temperature must be 0"),

@@ -66,7 +66,7 @@ class _Unpickler(pickle.Unpickler):
             return OrderedDict
         if (module_name, global_name) == ("torch._utils", "_rebuild_tensor_v2"):
             return self._tensor
-        return np.dtype(STORAGES[global_name.removesuffix("Storage")])
+        return STORAGES[global_name.removesuffix("Storage")]
 
     def persistent_load(self, pid: Any) -> NDArray[Any]:
         """The values that a tensor looks at."""

@@ -97,7 +97,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise ValueError(f"num_samples must be at least 1, got {options.num_samples}")
     names = ("max_new_tokens", "temperature", "top_k", "top_p")
     seed = random.randrange(2**32) if options.seed is None else options.seed
-    return Settings(**{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(options.stop))
+    settings = Settings(**{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(options.stop))
+    replace(settings, seed=seed + options.num_samples - 1)  # the last seed has to be one too
+    return settings
 
 
 def _prompts(options: argparse.Namespace) -> list[str]:
