@@ -9,7 +9,9 @@ printed are medians of the turns, and medians of the ratios within a turn.
 
 import argparse
 import json
+import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -54,9 +56,10 @@ def main() -> None:
 def where() -> str:
     """The machine, the versions, the commit and the date."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    names = [line.partition(":")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    processor = f"{len(names)} cores of {names[0].strip()}" if names else platform.processor()
-    return f"{processor}, torch {torch.__version__}, commit {commit}, {datetime.now(UTC):%Y-%m-%d}"
+    file = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
+    processor = names[0] if names else platform.processor()
+    return f"{os.cpu_count()} cores of {processor}, torch {torch.__version__}, commit {commit}, {datetime.now(UTC):%Y-%m-%d}"
 
 
 def train(rounds: int, output: Path) -> dict:

@@ -1,8 +1,8 @@
 """The decoder once more, in NumPy and with a memory: what writes text, a token at a time.
 
-With one position of one text to compute, PyTorch spends three quarters of the time on its way to the matrix products.
-NumPy gets there sooner, and is imported in a tenth of a second. `model/decoder.py` says what is computed; a test holds
-the two equal.
+With one position of one text to compute, PyTorch spends most of the time on its way to the matrix products. NumPy
+gets there sooner, and is imported in a tenth of a second. `model/decoder.py` says what is computed; a test holds the
+two equal.
 """
 
 from __future__ import annotations
