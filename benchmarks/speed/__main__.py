@@ -59,7 +59,8 @@ def where() -> str:
     file = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
     processor = names[0] if names else platform.processor()
-    return f"{os.cpu_count()} cores of {processor}, torch {torch.__version__}, commit {commit}, {datetime.now(UTC):%Y-%m-%d}"
+    machine = f"{os.cpu_count()} cores of {processor}"
+    return f"{machine}, torch {torch.__version__}, commit {commit}, {datetime.now(UTC):%Y-%m-%d}"
 
 
 def train(rounds: int, output: Path) -> dict:

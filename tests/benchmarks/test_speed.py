@@ -56,8 +56,6 @@ def test_contestants_take_turns_and_the_first_turn_does_not_count():
 
     entries = {"quick": Entry(pretend, 2, {"seconds": 3.0}), "slow": Entry(pretend, 1, {"seconds": 5.0})}
     results = race(entries, rounds=3)
-        {"quick": Entry(pretend, 2, {"seconds": 3.0}), "slow": Entry(pretend, 1, {"seconds": 5.0})}, rounds=3
-    )
     assert [result.seconds for result in results.values()] == [[1.5] * 3, [5.0] * 3]
     assert all(result.peak_mb > 1 for result in results.values())
 
