@@ -3,8 +3,10 @@
 A module is imported only when its command is asked for: generating text does not wait for the Trainer.
 """
 
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from minillm import __version__
 from minillm.errors import fail, one_line_warnings
@@ -27,6 +29,8 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: With code 2 if the input was wrong, 130 if interrupted.
     """
     args = sys.argv[1:] if args is None else args
+    if sys.stderr is None:  # closed; print would take stdout for it
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if args and args[0] in ("-h", "--help"):
         print(_usage())
     elif args and args[0] == "--version":

@@ -160,7 +160,7 @@ CASES = [
     ("validate --ckpt_path truth.ckpt", "truth.ckpt .*: its seed is out of range"),
     ("validate --ckpt_path workers.ckpt", "workers.ckpt .*: it has more settings of data than corpus, batch_size"),
     ("validate --ckpt_path corpus.ckpt", "corpus.ckpt .*: its corpus is no str"),
-    ("validate --ckpt_path tuples.ckpt", "tuples.ckpt .*: it holds tuples that are shared too often"),
+    ("validate --ckpt_path tuples.ckpt", "tuples.ckpt .*: its names are neither words nor numbers"),
     ("validate --ckpt_path dotted.ckpt", "dotted.ckpt .*: the names of its settings are none"),
     ("validate --ckpt_path reserved.ckpt", "reserved.ckpt has settings that are none of ours: model.keys"),
     ("validate --ckpt_path foreign.ckpt", "foreign.ckpt has settings that are none of ours: model.foo"),

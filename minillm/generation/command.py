@@ -169,7 +169,9 @@ def _show(sample: Sample, pieces: Iterator[str], last: bool) -> str:
 
 def _record(output: RawIOBase, path: Path, sample: Sample, text: str) -> None:
     line = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, **asdict(sample.settings)}
-    output.write(f"{json.dumps(line, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
+    record = memoryview(f"{json.dumps(line, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
+    while record:  # a disk that is nearly full takes a part
+        record = record[output.write(record) :]
 
 
 def _replay(path: Path, sample: Sample) -> str:

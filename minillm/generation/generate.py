@@ -32,7 +32,7 @@ def generate(
     """Continue a prompt, piece by piece as the text is made.
 
     Args:
-        model: A trained decoder, whose weights are used as they are now.
+        model: A trained decoder.
         tokenizer: The tokenizer it was trained with.
         prompt: Text to continue; an empty one starts a new line.
         max_new_tokens: Most tokens to make.
@@ -70,7 +70,7 @@ def write(
     Returns:
         Pairs of a number of a text and its next piece, in the order in which they are made.
     """
-    ids = np.array([encode_prompt(tokenizer, prompt)[-decoder.context_length :]] * len(seeds))
+    ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.context_length :])
     generators = [random.Random(seed) for seed in seeds]
     texts = [StopBefore(settings.stop) for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
@@ -96,9 +96,9 @@ def encode_prompt(tokenizer: CharTokenizer, prompt: str) -> list[int]:
 
 
 def generate_ids(
-    decoder: NumpyDecoder, ids: Array, generators: Sequence[random.Random], settings: Settings
+    decoder: NumpyDecoder, prompt: Array, generators: Sequence[random.Random], settings: Settings
 ) -> Iterator[Array]:
-    """Continue a batch of texts, one token of each at a time.
+    """Continue a prompt as a batch of texts, one token of each at a time.
 
     Of a text longer than the context the model sees the last part. When its window is full, it goes on with the last
     quarter of what it held, which is computed anew: to move by one token each time would be to compute every position
@@ -106,20 +106,22 @@ def generate_ids(
 
     Args:
         decoder: The model.
-        ids: (B, T) prompts of one length, at least 1.
+        prompt: (T,) token ids, at least 1.
         generators: B random generators, one a text, so that a text does not depend on its neighbours.
         settings: How to choose; the seed and the stop strings are the caller's business.
 
     Returns:
         `max_new_tokens` times the (B,) newest ids.
     """
-    new = ids[:, -decoder.context_length :]
-    window, cache = [new], decoder.new_cache(len(ids))
+    B, new = len(generators), prompt[None, -decoder.context_length :]  # one row for all, as long as they are the same
+    window, cache = [new.repeat(B, axis=0)], decoder.new_cache(1)
     for _ in range(settings.max_new_tokens):
         if cache.length + new.shape[1] > decoder.context_length:
             new = np.concatenate(window, axis=1)[:, -max(decoder.context_length // 4, 1) :]
-            window, cache = [new], decoder.new_cache(len(ids))
+            window, cache = [new], decoder.new_cache(B)
         logits = decoder(new, cache)
+        if len(logits) < B:
+            logits, cache = logits.repeat(B, axis=0), cache.repeat(B)
         uniform = np.array([generator.random() for generator in generators])
         newest = sample(logits, uniform, settings.temperature, settings.top_k, settings.top_p)
         new = newest[:, None]

@@ -38,6 +38,14 @@ class Cache:
         self.keys_values = np.empty((num_layers, 2, batch_size, num_heads, context_length, head_dim), np.float32)
         self.length = 0
 
+    def repeat(self, batch_size: int) -> Cache:
+        """The memory of one text, as that of several that begin like it."""
+        num_layers, _, _, *shape = self.keys_values.shape
+        cache = Cache(num_layers, batch_size, *shape)
+        cache.keys_values[..., : self.length, :] = self.keys_values[..., : self.length, :]
+        cache.length = self.length
+        return cache
+
 
 class NumpyDecoder:
     """A trained decoder that continues texts.

@@ -41,4 +41,5 @@ class StopBefore:
 
 def _overlap(text: str, string: str) -> int:
     """The length of the longest beginning of `string`, short of all of it, that `text` ends with."""
-    return next(length for length in range(len(string) - 1, -1, -1) if text.endswith(string[:length]))
+    longest = min(len(string) - 1, len(text))
+    return next(length for length in range(longest, -1, -1) if text.endswith(string[:length]))

@@ -26,7 +26,8 @@ SECTIONS = {  # the package, the file in it, and the class, whose arguments are 
 }
 WITHOUT_SECTION = {
     "config": "a YAML file with any of these; flags after it win",
-    "ckpt_path": "a checkpoint file, a run folder, or best or last of the newest run: fit goes on from it",
+    "ckpt_path": "a checkpoint file, a run folder, or best or last of the newest run; fit goes on from it, the others "
+    "measure it (their default: best)",
     "seed_everything": "of the weights, the dropout and the windows (default: 1337)",
     "print_config": "print the whole configuration, and do nothing else",
     "help": "show this",
@@ -54,8 +55,9 @@ def run(args: list[str]) -> None:
         print(_help(command))
         sys.exit(0)
     for word in words:
-        if word.startswith("--"):
-            _check(word.removeprefix("--").partition("=")[0], command)
+        name = word.removeprefix("--").partition("=")[0]
+        if word.startswith("--") and " " not in name:  # with a space it is a value, also for the parser
+            _check(name, command)
     import_module("minillm.training.command").run(args)
 
 
@@ -67,7 +69,7 @@ def _check(name: str, command: str) -> None:
     if name in (*WITHOUT_SECTION, *LIGHTNINGS_OWN):
         return
     known = [f"{section}.{argument}" for section in SECTIONS for argument in arguments(section)]
-    nearest = difflib.get_close_matches(name, [*WITHOUT_SECTION, *known], n=1)
+    nearest = difflib.get_close_matches(name, {*WITHOUT_SECTION, *known} - {*NOT_FLAGS}, n=1)
     suggestion = f": did you mean --{nearest[0]}?" if nearest else ""
     fail(f"--{name} is no flag of {command}{suggestion} (minillm {command} --help lists them)")
 

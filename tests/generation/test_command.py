@@ -102,6 +102,20 @@ def test_a_closed_stdin_is_no_prompt_and_a_closed_stdout_is_refused():
     assert (done.returncode, done.stderr) == (2, "minillm: error: stdout is closed: there is nowhere to write to\n")
 
 
+def test_with_a_closed_stderr_stdout_is_still_the_text_alone():
+    predict = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 5 2>&-"
+    done = subprocess.run(["bash", "-c", predict], stdout=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, len(done.stdout)) == (0, 5)
+
+
+def test_a_record_that_does_not_fit_on_the_disk_is_said_in_a_line():
+    predict = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 3000 --output cut.jsonl"
+    done = subprocess.run(["bash", "-c", f"ulimit -f 1; {predict}"], capture_output=True, text=True, timeout=60)
+    Path("cut.jsonl").unlink()
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("minillm: error: ")
+
+
 def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
 ):

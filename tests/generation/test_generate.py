@@ -59,12 +59,11 @@ def test_a_shorter_text_is_the_beginning_of_a_longer_one(model: Decoder):
 
 
 def test_a_text_does_not_depend_on_its_neighbours_in_a_batch(model: Decoder):
-    decoder, prompts = NumpyDecoder.of(model), np.array([[1, 2], [3, 4], [5, 0]])
-    seeds = (5, 6, 7)
-    together = np.stack(list(generate_ids(decoder, prompts, [random.Random(seed) for seed in seeds], Settings(20)))).T
-    for row, seed in enumerate(seeds):
-        alone = list(generate_ids(decoder, prompts[row : row + 1], [random.Random(seed)], Settings(20)))
-        assert together[row].tolist() == np.concatenate(alone).tolist()
+    decoder, prompt, seeds = NumpyDecoder.of(model), np.array([1, 2]), (5, 6, 7)
+    together = np.stack(list(generate_ids(decoder, prompt, [random.Random(seed) for seed in seeds], Settings(20)))).T
+    for row, seed in zip(together, seeds, strict=True):
+        alone = list(generate_ids(decoder, prompt, [random.Random(seed)], Settings(20)))
+        assert row.tolist() == np.concatenate(alone).tolist()
 
 
 def test_texts_written_together_are_those_written_alone_and_each_ends_at_its_own_stop_string(model: Decoder):

@@ -41,5 +41,9 @@ def test_a_flag_that_is_none_is_answered_with_the_nearest_that_is(
     assert suggestion in refused("fit", flag)
 
 
+def test_a_value_may_look_like_a_flag_if_it_has_a_space(refused: Callable[..., str]):
+    assert "is no flag" not in refused("fit", "--data.corpus", "--my corpus.txt")
+
+
 def test_flags_of_what_is_configured_by_class_are_left_to_the_command(refused: Callable[..., str]):
     assert "no.such" in refused("fit", "--trainer.callbacks+=no.such.Thing")
