@@ -18,6 +18,7 @@ def test_the_flags_read_from_source_are_those_that_the_command_takes(minillm: Ru
 
 def test_the_defaults_in_the_help_are_those_of_the_command(minillm: Run):
     settings = yaml.safe_load(minillm("fit", "--print_config")[1])
+    assert f"(default: {settings['seed_everything']})" in WITHOUT_SECTION["seed_everything"]
     for section in SECTIONS.keys() - {"trainer"}:
         for name, argument in arguments(section).items():
             if f"{section}.{name}" not in NOT_FLAGS:
