@@ -37,6 +37,7 @@ def write_checkpoints(whole: Path) -> None:
     huge = torch.zeros(1).expand(10**6, 10**6)
     (optimizer,) = good["optimizer_states"]
     made_up = {**optimizer, "state": {**optimizer["state"], 0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}}
+    older = {name: value for name, value in good["hyper_parameters"].items() if name != "activation"}
     far = copy.deepcopy(good)
     far["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = 10**30
     for file, checkpoint in {
@@ -51,6 +52,10 @@ def write_checkpoints(whole: Path) -> None:
         "astronomical.ckpt": changed(good, "hyper_parameters", embed_dim=10**30),
         "long.ckpt": changed(good, "hyper_parameters", context_length=10**9),
         "worded.ckpt": changed(good, "hyper_parameters", num_heads="two"),
+        "no_such_part.ckpt": changed(good, "hyper_parameters", activation="gelu"),
+        "half_a_part.ckpt": changed(good, "hyper_parameters", token_shift=1),
+        "other_part.ckpt": changed(good, "hyper_parameters", query_key_norm=True),
+        "older.ckpt": {**good, "hyper_parameters": older},
         "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
         "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),
         "no_settings.ckpt": {**good, "hyper_parameters": {}},

@@ -49,7 +49,7 @@ def bare_loop(sizes: Sizes) -> Contestant:
     windows = RandomWindows(_text(sizes), sizes.context_length, sizes.batch_size, seed=1)
     shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
     model = Decoder(sizes.vocab_size, *shape, DROPOUT)
-    optimizer = adamw(model, LEARNING_RATE, WEIGHT_DECAY)
+    optimizer = adamw(model, LEARNING_RATE, WEIGHT_DECAY, beta2=0.999)
     autocast = fastest_precision("cpu") == "bf16-mixed"
 
     def step(number: int) -> None:

@@ -40,6 +40,9 @@ NAMED = {
     "shakespeare": NamedCorpus(
         shakespeare.all_plays, "04eb6dfc67abe97610b4883c4d447db25b2707fa6d49c60b602665642ee72b00"
     ),
+    "other_plays": NamedCorpus(
+        shakespeare.other_plays, "8e589cd119c1f24be60b8a852b49b346ae47904307c2c224ec01acfd4b1de853"
+    ),
 }
 
 
@@ -47,8 +50,8 @@ def load_text(corpus: str) -> str:
     """The text of a corpus.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare` (all the plays), or the path of a UTF-8 text file or of a folder of
-            them, which are read in the order of their names.
+        corpus: `tinyshakespeare`, `shakespeare` (all the plays), `other_plays` (those that tinyshakespeare has nothing
+            of), or the path of a UTF-8 text file or of a folder of them, which are read in the order of their names.
 
     Returns:
         The text, at least one character.

@@ -1,26 +1,33 @@
 """The LightningDataModule: text to batches of token ids."""
 
 from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from minillm.data.corpus import load_text
-from minillm.data.windows import ConsecutiveWindows, RandomWindows
+from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows
 from minillm.tokenizer import CharTokenizer
 
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 
 
 class TextDataModule(LightningDataModule):
-    """Serve random windows of a text for training, and the rest of the text, whole, for validation.
+    """Serve windows of a text for training, and the rest of the text, whole, for validation.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare`, or the path of a UTF-8 text file or of a folder of them.
+        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file or of a folder of them.
+        val_corpus: A text to validate on, whole; by default the last tenth of `corpus`, which then is not trained on.
         context_length: Tokens the model looks at together.
         batch_size: Windows in a batch.
+        sampling: Which windows make a batch: `random` ones, or `shuffled` ones, of which none overlaps another before
+            the whole text has been seen.
+        stride: Tokens from a window to the next one for `val_loss_sliding`, which `validate` and `test` measure; by
+            default a quarter of the context.
         num_workers: Processes that prepare batches; with 0 the training process does, in 0.1 ms a batch.
         tokenizer: How text becomes tokens; by default the characters that the corpus holds.
 
@@ -32,33 +39,44 @@ class TextDataModule(LightningDataModule):
     def __init__(
         self,
         corpus: str = "tinyshakespeare",
+        val_corpus: str | None = None,
         context_length: int = 64,
         batch_size: int = 32,
+        sampling: Literal["random", "shuffled"] = "random",
+        stride: int | None = None,
         num_workers: int = 0,
         tokenizer: CharTokenizer | None = None,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("context_length", context_length, 1),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
+        self.stride = max(context_length // 4, 1) if stride is None else stride
+        for name, value, least, most in (
+            ("context_length", context_length, 1, None),
+            ("batch_size", batch_size, 1, None),
+            ("stride", self.stride, 1, context_length),
+            ("num_workers", num_workers, 0, None),
         ):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        self.save_hyperparameters("corpus", "batch_size", logger=False)
+            if value < least or (most is not None and value > most):
+                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise ValueError(f"{name} must be {bounds}, got {value}")
+        self.save_hyperparameters("corpus", "val_corpus", "batch_size", "sampling", logger=False)
         self.context_length = context_length
         self.batch_size = batch_size
+        self.sampling = sampling
         self.num_workers = num_workers
-        self.text = load_text(corpus)
-        split = int(TRAIN_FRACTION * len(self.text))
-        if split <= context_length or len(self.text) - split < 2:
+        text = load_text(corpus)
+        split = int(TRAIN_FRACTION * len(text)) if val_corpus is None else len(text)
+        self.tokenizer = tokenizer or CharTokenizer.from_text(text)
+        self.train_text = text[:split]
+        self.val_text = text[split:] if val_corpus is None else load_text(val_corpus)
+        if split <= context_length or len(self.val_text) < 2:
             raise ValueError(
-                f"corpus {corpus!r} is too short: of its {len(self.text)} characters {split} are for training, "
-                f"where context_length {context_length} needs at least {context_length + 1}, and validation needs 2"
+                f"corpus {corpus!r} is too short: {len(self.train_text)} characters are for training, where "
+                f"context_length {context_length} needs at least {context_length + 1}, and {len(self.val_text)} are "
+                "for validation, which needs 2"
             )
-        self.tokenizer = tokenizer or CharTokenizer.from_text(self.text)
-        ids = torch.tensor(self.tokenizer.encode(self.text))
-        self.train_tokens, self.val_tokens = ids[:split], ids[split:]
+        self.train_tokens, self.val_tokens = (
+            torch.tensor(self.tokenizer.encode(part)) for part in (self.train_text, self.val_text)
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -66,18 +84,22 @@ class TextDataModule(LightningDataModule):
         return self.tokenizer.vocab_size
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Random windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""
+        """Training windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""
         assert self.trainer is not None
         trainer = self.trainer
         seed = torch.initial_seed()  # what seed_everything set
-        windows = RandomWindows(self.train_tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
+        what = (self.train_tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
+        windows = RandomWindows(*what) if self.sampling == "random" else ShuffledWindows(*what, trainer.world_size)
         one_pass = -(-len(self.train_tokens) // (self.batch_size * self.context_length * trainer.world_size))
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
         seen = trainer.fit_loop.epoch_loop.batch_progress.total
         return self._loader(windows, BatchNumbers(length, lambda: seen.processed))  # pyright: ignore[reportAttributeAccessIssue]
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them."""
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them.
+
+        Outside training, batches of sliding windows come after them, each with the number of targets to score.
+        """
         assert self.trainer is not None
         windows = ConsecutiveWindows(self.val_tokens, self.context_length, self.batch_size)
         if len(windows) < self.trainer.world_size:
@@ -85,11 +107,14 @@ class TextDataModule(LightningDataModule):
                 f"{len(windows)} batches of validation text are too few for {self.trainer.world_size} processes: "
                 f"give a batch_size below {self.batch_size}, or fewer trainer.devices"
             )
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            sliding = SlidingWindows(self.val_tokens, self.context_length, self.batch_size, self.stride)
+            windows = ConcatDataset[Any]([windows, sliding])
         return self._loader(windows, range(self.trainer.global_rank, len(windows), self.trainer.world_size))
 
     test_dataloader = val_dataloader  # this text has no third part
 
-    def _loader(self, windows: RandomWindows | ConsecutiveWindows, sampler: Sampler[int] | range) -> DataLoader[Tensor]:
+    def _loader(self, windows: Dataset[Any], sampler: Sampler[int] | range) -> DataLoader[Any]:
         own = torch.Generator()  # an iterator draws from it when it is made; training's stream must not move
         return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=own)
 

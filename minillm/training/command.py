@@ -193,6 +193,7 @@ class MiniLLMCLI(LightningCLI):
         """Settle what depends on the machine, on the command and on the checkpoint."""
         settings = self.config[str(self.subcommand)]
         _check_trainer(settings.trainer)
+        _check_schedule(settings.model.schedule, settings.trainer)
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
             check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
@@ -258,7 +259,9 @@ class MiniLLMCLI(LightningCLI):
             with exit_on_wrong_input():
                 Path(folder).mkdir(parents=True, exist_ok=True)
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
-            text = f"{len(self.datamodule.text):,} characters ({self.datamodule.vocab_size} different)"
+            data = self.datamodule
+            count = len(data.train_text) + len(data.val_text)
+            text = f"{count:,} characters ({data.vocab_size} different)"
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
             since = f", from step {self.checkpoint['global_step']}" if self.checkpoint else ""
             print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)
@@ -269,6 +272,12 @@ class MiniLLMCLI(LightningCLI):
         if self.trainer.is_global_zero and kept.best.exists():
             path = os.path.relpath(kept.best)
             print(f"best val_loss {kept.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")
+
+
+def _check_schedule(schedule: str, trainer: Namespace) -> None:
+    endless = trainer.max_steps < 0 and (trainer.max_epochs or -1) < 0
+    if schedule != "constant" and endless:
+        fail(f"model.schedule {schedule} falls to 0 at the end of the run: give trainer.max_steps or max_epochs")
 
 
 def _check_trainer(trainer: Namespace) -> None:

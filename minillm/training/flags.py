@@ -16,13 +16,13 @@ from pathlib import Path
 
 from minillm.errors import fail
 
-SECTIONS = {  # the package, the file in it, and the class, whose arguments are the flags that begin so
-    "data": ("minillm", "data/datamodule.py", "TextDataModule"),
-    "model": ("minillm", "training/module.py", "LanguageModel"),
-    "checkpoints": ("minillm", "training/checkpoints.py", "Checkpoints"),
-    "samples": ("minillm", "training/samples.py", "Samples"),
-    "attention_maps": ("minillm", "training/attention_maps.py", "AttentionMaps"),
-    "trainer": ("lightning", "pytorch/trainer/trainer.py", "Trainer"),
+SECTIONS = {  # the classes (package, file in it, name) whose arguments are the flags that begin so
+    "data": [("minillm", "data/datamodule.py", "TextDataModule")],
+    "model": [("minillm", "model/decoder.py", "Decoder"), ("minillm", "training/module.py", "LanguageModel")],
+    "checkpoints": [("minillm", "training/checkpoints.py", "Checkpoints")],
+    "samples": [("minillm", "training/samples.py", "Samples")],
+    "attention_maps": [("minillm", "training/attention_maps.py", "AttentionMaps")],
+    "trainer": [("lightning", "pytorch/trainer/trainer.py", "Trainer")],
 }
 WITHOUT_SECTION = {
     "config": "a YAML file with any of these; flags after it win",
@@ -76,8 +76,11 @@ def _check(name: str, command: str) -> None:
 
 @cache
 def arguments(section: str) -> dict[str, Argument]:
-    """The arguments of a section's class, by name."""
-    package, file, name = SECTIONS[section]
+    """The arguments of a section's classes, by name."""
+    return {name: argument for source in SECTIONS[section] for name, argument in _of_class(*source).items()}
+
+
+def _of_class(package: str, file: str, name: str) -> dict[str, Argument]:
     spec = find_spec(package)  # does not import it
     assert spec is not None
     assert spec.submodule_search_locations is not None

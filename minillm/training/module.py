@@ -1,7 +1,7 @@
 """The LightningModule: the loss, the optimizer, and what validation measures."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,22 +10,24 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from minillm.model import Decoder
-from minillm.training.optimizer import adamw
+from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
+from minillm.training.schedule import Schedule, learning_rate_factor
 
 
 class LanguageModel(LightningModule):
     """Train a decoder to predict the next token.
 
     Args:
-        vocab_size: Different tokens.
-        context_length: Tokens the model looks at together.
-        embed_dim: Channels of the residual stream.
-        num_layers: Blocks.
-        num_heads: Attention heads in each block.
-        dropout: Probability of dropping a channel of the embedding, and of what each branch adds.
-        learning_rate: AdamW's step size, constant through the run.
-        weight_decay: AdamW's, on matrices only.
+        optimizer: `adamw`, or `muon` for the matrices inside the blocks and AdamW for the rest.
+        learning_rate: AdamW's step size, at its highest.
+        muon_learning_rate: Muon's, at its highest.
+        schedule: How the learning rate falls: `constant` (not at all), `linear` or `cosine`, to 0 at the run's end.
+        warmup_steps: Steps in which it rises from 0 at the beginning.
+        decay_fraction: Which last part of the run it falls in, at most 1; it is flat before.
+        weight_decay: Of matrices, by either optimizer.
+        beta2: How much of the mean of squared gradients AdamW keeps from step to step.
+        decoder: The decoder's arguments.
 
     Raises:
         ValueError: A value is out of range.
@@ -33,24 +35,45 @@ class LanguageModel(LightningModule):
 
     def __init__(
         self,
-        vocab_size: int,
-        context_length: int,
-        embed_dim: int = 128,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        dropout: float = 0.2,
+        optimizer: Literal["adamw", "muon"] = "adamw",
         learning_rate: float = 3e-4,
+        muon_learning_rate: float = 0.02,
+        schedule: Schedule = "constant",
+        warmup_steps: int = 0,
+        decay_fraction: float = 1.0,
         weight_decay: float = 0.1,
+        beta2: float = 0.999,
+        **decoder: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.model = Decoder(vocab_size, context_length, embed_dim, num_layers, num_heads, dropout)
-        self.mean_loss = MeanMetric()
+        self.model = Decoder(**decoder)
+        self.mean_loss, self.mean_sliding_loss = MeanMetric(), MeanMetric()
         self.configure_optimizers()  # so that a wrong value is refused before anything is written
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
+        if not 0 < decay_fraction <= 1:
+            raise ValueError(f"decay_fraction must be more than 0 and at most 1, got {decay_fraction}")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW with this module's settings."""
-        return adamw(self.model, self.hparams["learning_rate"], self.hparams["weight_decay"])
+        """AdamW, or Muon and AdamW, with this module's settings."""
+        settings = self.hparams
+        decay = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
+        if settings["optimizer"] == "muon":
+            return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **decay)
+        return adamw(self.model, settings["learning_rate"], **decay)
+
+    def on_train_start(self) -> None:
+        """Remember how far the learning rates can rise, and how long the run is."""
+        self.highest = [group["lr"] for group in self.configure_optimizers().param_groups]
+        self.num_steps = self.trainer.estimated_stepping_batches
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Set the learning rates of the next step."""
+        settings = [self.hparams[name] for name in ("schedule", "warmup_steps", "decay_fraction")]
+        factor = learning_rate_factor(self.global_step, self.num_steps, *settings)
+        for group, highest in zip(self.trainer.optimizers[0].param_groups, self.highest, strict=True):
+            group["lr"] = factor * highest
 
     def configure_gradient_clipping(
         self,
@@ -68,17 +91,24 @@ class LanguageModel(LightningModule):
         """The mean loss, in nats a token, over windows (B, T + 1)."""
         return self._loss(windows)
 
-    def validation_step(self, windows: Tensor, batch_idx: int) -> None:
-        """Take windows (B, up to T + 1) into the mean."""
-        self.mean_loss.update(self._loss(windows), weight=windows[:, 1:].numel())
+    def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
+        """Take windows (B, up to T + 1) into the mean; or, of sliding ones, as many last targets as come with them."""
+        if isinstance(batch, Tensor):
+            self.mean_loss.update(self._loss(batch), weight=batch[:, 1:].numel())
+        else:
+            windows, scored = batch
+            self.mean_sliding_loss.update(self._loss(windows, scored), weight=windows[:, 1:][:, -scored:].numel())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss over the whole validation text as `val_loss`, `val_perplexity` and `val_bits_per_char`."""
+        """Log the loss over the whole validation text as `val_loss`, `val_perplexity` and `val_bits_per_char`.
+
+        If it was measured with sliding windows too, that is `val_loss_sliding`.
+        """
         self._log_evaluation("val")
 
-    def test_step(self, windows: Tensor, batch_idx: int) -> None:
+    def test_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
         """As in validation."""
-        self.validation_step(windows, batch_idx)
+        self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """As in validation, as `test_loss` and so on."""
@@ -96,14 +126,18 @@ class LanguageModel(LightningModule):
         for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: ours[name] for name in ("lr", "weight_decay")})
 
-    def _loss(self, windows: Tensor) -> Tensor:
-        logits = self.model(windows[:, :-1])
-        return F.cross_entropy(logits.flatten(end_dim=1), windows[:, 1:].flatten())
+    def _loss(self, windows: Tensor, scored: int = 0) -> Tensor:
+        """The mean over the last `scored` targets of each window; 0: over all."""
+        logits, targets = self.model(windows[:, :-1])[:, -scored:], windows[:, 1:][:, -scored:]
+        return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
 
     def _log_evaluation(self, split: str) -> None:
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
         values = {"loss": loss, "perplexity": torch.tensor(loss).exp().item(), "bits_per_char": loss / math.log(2)}
+        if self.mean_sliding_loss.update_called:
+            values["loss_sliding"] = self.mean_sliding_loss.compute().item()
+            self.mean_sliding_loss.reset()
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
 
 

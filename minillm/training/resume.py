@@ -7,9 +7,10 @@ import torch
 from jsonargparse import Namespace
 
 from minillm.generation.checkpoint import newest_in
-from minillm.generation.untrusted import check_tensor, read
+from minillm.generation.untrusted import CHOICES, SIZES, check_tensor, read
 
-UNCHANGED = ("data.context_length", "model.embed_dim", "model.num_layers", "model.num_heads", "seed_everything")
+SHAPES = [f"model.{name}" for name in (*SIZES, *CHOICES) if name not in ("vocab_size", "context_length")]
+UNCHANGED = ("data.context_length", *SHAPES, "model.optimizer", "seed_everything")
 
 
 def saved_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:

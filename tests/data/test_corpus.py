@@ -35,6 +35,15 @@ def test_shakespeare_holds_all_38_plays_without_markdown(empty_cache: Path):
     assert not set("_*#[]\\") & set(text)
 
 
+def test_the_other_plays_are_those_that_tinyshakespeare_has_nothing_of_in_its_alphabet(empty_cache: Path):
+    others, tiny, whole = load_text("other_plays"), load_text("tinyshakespeare"), load_text("shakespeare")
+    assert set(others) <= set(tiny)
+    assert "To be, or not to be: that is the question:" in others
+    assert "We are such stuff" in whole
+    assert "We are such stuff" not in others  # of The Tempest, beyond where tinyshakespeare ends
+    assert not {line for line in tiny.splitlines() if len(line) > 40} & set(others.splitlines())
+
+
 def test_speeches_are_rendered_and_directions_left_out():
     markdown = (
         "# A Play\n\n## ACT I\n\n_Enter two\nCitizens_\n\n"
@@ -93,7 +102,10 @@ def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path):
     (tmp_path / "latin1.txt").write_bytes(b"caf\xe9")
     (tmp_path / "empty.txt").touch()
     for path, message in (
-        (tmp_path / "missing.txt", "missing.txt' is not tinyshakespeare, shakespeare, nor an existing file or folder"),
+        (
+            tmp_path / "missing.txt",
+            "missing.txt' is not tinyshakespeare, shakespeare, other_plays, nor an existing",
+        ),
         (tmp_path / "latin1.txt", r"latin1.txt is not UTF-8 text: byte 0xe9 at offset 3"),
         (tmp_path, r"latin1.txt is not UTF-8 text"),
         (tmp_path / "empty.txt", "empty.txt' is empty"),

@@ -1,5 +1,6 @@
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ def corpus(tmp_path: Path) -> str:
     return str(tmp_path / "text.txt")
 
 
-def attached(data: TextDataModule, **trainer: int) -> TextDataModule:
+def attached(data: TextDataModule, **trainer: Any) -> TextDataModule:
     """The datamodule, with a trainer in the given state."""
     state = {
+        "state": SimpleNamespace(fn="fit"),
         "global_rank": 0,
         "world_size": 1,
         "max_steps": 10,
@@ -71,6 +73,32 @@ def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(c
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_validation_text_of_its_own_leaves_the_whole_corpus_for_training(corpus: str, tmp_path: Path):
+    (tmp_path / "other.txt").write_text("31415926", encoding="utf-8")
+    data = TextDataModule(corpus, val_corpus=str(tmp_path / "other.txt"), context_length=7)
+    assert data.tokenizer.decode(data.train_tokens.tolist()) == "0123456789" * 13
+    assert data.tokenizer.decode(data.val_tokens.tolist()) == "31415926"
+
+
+def test_a_validation_text_has_to_be_in_the_corpus_alphabet(corpus: str, tmp_path: Path):
+    (tmp_path / "other.txt").write_text("3x1415926", encoding="utf-8")
+    with pytest.raises(ValueError, match="'x'"):
+        TextDataModule(corpus, val_corpus=str(tmp_path / "other.txt"), context_length=7)
+
+
+def test_outside_training_sliding_windows_come_after_the_consecutive_ones(corpus: str):
+    data = TextDataModule(corpus, context_length=4, stride=3)
+    consecutive = attached(data).val_dataloader()
+    batches = list(attached(data, state=SimpleNamespace(fn="validate")).val_dataloader())
+    plain, sliding = batches[: len(consecutive)], batches[len(consecutive) :]
+    assert [batch.tolist() for batch in plain] == [batch.tolist() for batch in consecutive]
+    assert [(batch.tolist(), scored) for batch, scored in sliding] == [
+        ([[7, 8, 9, 0, 1]], 4),
+        ([[0, 1, 2, 3, 4], [3, 4, 5, 6, 7]], 3),
+        ([[5, 6, 7, 8, 9]], 2),
+    ]
+
+
 def test_a_given_tokenizer_is_kept(corpus: str):
     tokenizer = CharTokenizer("9876543210ab")
     data = attached(TextDataModule(corpus, context_length=7, tokenizer=tokenizer))
@@ -83,13 +111,16 @@ def test_a_given_tokenizer_is_kept(corpus: str):
     [
         (
             {"context_length": 117},
-            "of its 130 characters 117 are for training, where context_length 117 needs at least 118",
+            "117 characters are for training, where context_length 117 needs at least 118, and 13 are for validation",
         ),
         ({"context_length": 0}, "context_length must be at least 1, got 0"),
+        ({"stride": 0}, "stride must be from 1 to 64, got 0"),
+        ({"context_length": 7, "stride": 8}, "stride must be from 1 to 7, got 8"),
+        ({"val_corpus": "no/such"}, "no/such' is not tinyshakespeare"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
     ],
 )
-def test_what_does_not_fit_is_refused(corpus: str, settings: dict[str, int], message: str):
+def test_what_does_not_fit_is_refused(corpus: str, settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         TextDataModule(corpus, **settings)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.data.windows import ConsecutiveWindows, RandomWindows
+from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows
 
 
 def starts(windows: RandomWindows, n: int) -> list[int]:
@@ -85,3 +85,55 @@ def test_the_stream_is_philoxs_own(n: int):
     generator = np.random.Philox(key=np.array([7, 2], dtype=np.uint64), counter=np.array([0, n, 0, 0], dtype=np.uint64))
     expected = [int(draw) % 93 for draw in generator.random_raw(5)]
     assert starts(RandomWindows(torch.arange(100), 7, 5, seed=7, rank=2), n) == expected
+
+
+@given(
+    length=st.integers(2, 200),
+    context_length=st.integers(1, 60),
+    batch_size=st.integers(1, 9),
+    stride=st.integers(1, 60),
+)
+def test_sliding_windows_score_every_token_but_the_first_once_with_nearly_the_whole_context_before_it(
+    length: int, context_length: int, batch_size: int, stride: int
+):
+    stride = min(stride, context_length)
+    windows = SlidingWindows(torch.arange(length), context_length, batch_size, stride)
+    targets = []
+    for batch, scored in (windows[index] for index in range(len(windows))):
+        assert len(batch) <= batch_size
+        assert torch.equal(batch[:, 1:], batch[:, :-1] + 1)
+        for row in batch.tolist():
+            targets += row[1:][-scored:]
+            for position, target in list(enumerate(row))[1:][-scored:]:
+                assert position == target or position > context_length - stride  # tokens before it in the window
+    assert targets == list(range(1, length))
+
+
+@given(length=st.integers(4, 300), context_length=st.integers(1, 30), seed=st.integers(0, 2**64 - 1))
+def test_shuffled_windows_see_nearly_every_token_once_before_any_twice(length: int, context_length: int, seed: int):
+    context_length = min(context_length, length - 1)
+    whole = ShuffledWindows(torch.arange(length), context_length, 1, seed)
+    for number in (0, 3):
+        batches = [whole[number * whole.per_pass + n] for n in range(whole.per_pass)]
+        targets = sorted(torch.cat([batch[0, 1:] for batch in batches]).tolist())
+        assert targets == list(range(targets[0], targets[0] + len(targets)))  # none twice, none left out in between
+        assert targets[0] <= context_length
+        assert targets[-1] >= length - 2 * context_length
+        assert all(torch.equal(batch[:, 1:], batch[:, :-1] + 1) for batch in batches)
+
+
+def test_shuffled_windows_come_in_another_order_from_other_places_in_every_pass():
+    windows = ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=5)
+    first, second = (windows[n][:, 0].tolist() for n in (0, 1))
+    assert len(first) == windows.per_pass
+    assert sorted(first) != first
+    assert {start % 7 for start in first} != {start % 7 for start in second}
+    assert windows[0].tolist() == ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=5)[0].tolist()
+    assert windows[0].tolist() != ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=6)[0].tolist()
+
+
+def test_ranks_share_the_shuffled_windows():
+    alone = ShuffledWindows(torch.arange(200), 7, 6, seed=5)
+    ranks = [ShuffledWindows(torch.arange(200), 7, 3, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
+    for n in range(12):
+        assert torch.equal(torch.cat([windows[n] for windows in ranks]), alone[n])

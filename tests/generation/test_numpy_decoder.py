@@ -8,10 +8,22 @@ from minillm.model import Decoder
 B, T, V = 3, 11, 13
 
 
-@pytest.fixture(scope="module")
-def model() -> Decoder:
+PARTS = [
+    {},
+    {"position": "rotary"},
+    {"norm": "rms"},
+    {"query_key_norm": True},
+    {"activation": "squared_relu"},
+    {"activation": "swiglu"},
+    {"token_shift": True},
+    {"position": "rotary", "norm": "rms", "query_key_norm": True, "activation": "swiglu", "token_shift": True},
+]
+
+
+@pytest.fixture(scope="module", params=PARTS, ids=lambda parts: "-".join(parts) or "reference")
+def model(request: pytest.FixtureRequest) -> Decoder:
     torch.manual_seed(0)
-    decoder = Decoder(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5)
+    decoder = Decoder(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5, **request.param)
     with torch.no_grad():
         for parameter in decoder.parameters():  # larger than at the start, norms too
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -40,4 +52,4 @@ def test_it_is_the_model_as_it_is_now(model: Decoder):
 
 def test_the_shapes_are_those_of_the_decoder(model: Decoder):
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    assert weight_shapes(V, T, 12, 3) == shapes
+    assert weight_shapes(model.settings) == shapes

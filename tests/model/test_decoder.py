@@ -1,17 +1,18 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from minillm.model import Decoder
 
 V, T, C, L, H = 11, 7, 15, 2, 3
 
 
-def decoder(dropout: float = 0.0, **changes: int) -> Decoder:
+def decoder(dropout: float = 0.0, **changes: Any) -> Decoder:
     torch.manual_seed(0)
     sizes = {"vocab_size": V, "context_length": T, "embed_dim": C, "num_layers": L, "num_heads": H, **changes}
     return Decoder(dropout=dropout, **sizes)
@@ -64,8 +65,63 @@ def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
     torch.testing.assert_close(gradients, theirs)
 
 
-def test_future_tokens_have_no_gradient_into_past_logits_and_past_ones_do():
-    model = decoder()
+LLAMA_NAMES = {
+    "token_embedding": "model.embed_tokens",
+    "final_norm": "model.norm",
+    "output_head": "lm_head",
+    "attention_norm": "input_layernorm",
+    "attention.projection": "self_attn.o_proj",
+    "feed_forward_norm": "post_attention_layernorm",
+    "feed_forward.projection": "mlp.down_proj",
+}
+
+
+def llama_parts(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]:
+    """A weight of a block as Hugging Face's Llama names and keeps it."""
+    if layer == "attention.query_key_value":  # of a pair of channels, the second is next to the first; theirs D / 2 on
+        query, key, value = weight.chunk(3)
+        query, key = (part.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).reshape_as(part) for part in (query, key))
+        return {"self_attn.q_proj": query, "self_attn.k_proj": key, "self_attn.v_proj": value}
+    if layer == "feed_forward.expand":
+        return dict(zip(("mlp.gate_proj", "mlp.up_proj"), weight.chunk(2), strict=True))
+    return {LLAMA_NAMES[layer]: weight}
+
+
+def test_with_rotary_positions_rms_norms_and_swiglu_it_is_hugging_faces_llama():
+    model = decoder(embed_dim=12, position="rotary", norm="rms", activation="swiglu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    sizes = {"vocab_size": V, "hidden_size": 12, "num_hidden_layers": L, "num_attention_heads": H}
+    llama = LlamaForCausalLM(
+        LlamaConfig(**sizes, intermediate_size=32, max_position_embeddings=T, rms_norm_eps=1e-5, rope_theta=10_000)
+    )
+    weights: dict[str, Tensor] = {}
+    for name, weight in model.state_dict().items():
+        if name.startswith("blocks."):
+            _, number, layer = name.removesuffix(".weight").split(".", 2)
+            parts = llama_parts(layer, weight, H)
+            weights |= {f"model.layers.{number}.{part}.weight": value for part, value in parts.items()}
+        else:
+            weights[f"{LLAMA_NAMES[name.removesuffix('.weight')]}.weight"] = weight
+    llama.load_state_dict(weights)
+    ids = torch.randint(V, (3, T))
+    torch.testing.assert_close(model(ids), llama(ids).logits)
+
+
+PARTS = {
+    "embed_dim": 12,
+    "position": "rotary",
+    "norm": "rms",
+    "query_key_norm": True,
+    "activation": "swiglu",
+    "token_shift": True,
+}
+
+
+@pytest.mark.parametrize("parts", [{}, PARTS])
+def test_future_tokens_have_no_gradient_into_past_logits_and_past_ones_do(parts: dict[str, Any]):
+    model = decoder(**parts)
     embedded = model.token_embedding(torch.randint(V, (1, T))).detach().requires_grad_()
     model.token_embedding.forward = lambda ids: embedded  # pyright: ignore[reportAttributeAccessIssue]
     for t in range(T):
@@ -98,8 +154,14 @@ def test_initial_weights_have_gpt2s_spread():
             assert parameter.unique().tolist() == [1.0]
 
 
-def test_one_batch_can_be_learned_by_heart():
-    model = decoder(embed_dim=48)
+def test_with_zero_init_an_untrained_model_expects_every_token_alike():
+    logits = decoder(zero_init=True)(torch.randint(V, (2, T)))
+    assert torch.equal(logits, torch.zeros(2, T, V))
+
+
+@pytest.mark.parametrize("parts", [{}, {**PARTS, "zero_init": True}])
+def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
+    model = decoder(**{**parts, "embed_dim": 48})
     windows = torch.randint(V, (4, T + 1))
     windows[:, 0] = torch.arange(4)  # so that the first token tells which
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -145,6 +207,11 @@ def test_dropout_works_in_training_only():
     assert not torch.equal(model(ids), model(ids))
     model.eval()
     assert torch.equal(model(ids), model(ids))
+
+
+def test_rotary_positions_need_pairs_of_channels():
+    with pytest.raises(ValueError, match="need pairs of channels, but embed_dim / num_heads is 5"):
+        decoder(position="rotary")
 
 
 @pytest.mark.parametrize("name", ["vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"])

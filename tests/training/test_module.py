@@ -63,7 +63,7 @@ def test_gradients_are_clipped_by_norm_or_by_value(module: LanguageModel, algori
 
 def test_only_matrices_decay(module: LanguageModel):
     names = {id(parameter): name for name, parameter in module.model.named_parameters()}
-    decayed, others = adamw(module.model, 1e-3, 0.1).param_groups
+    decayed, others = adamw(module.model, 1e-3, 0.1, 0.99).param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
     kept = {names[id(parameter)] for parameter in others["params"]}
     assert kept == {name for name in names.values() if "norm" in name}
@@ -76,7 +76,7 @@ def test_a_step_of_adamw_is_that_of_its_formula():
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[3.0, -5.0]]))
         layer.bias.fill_(7.0)
-    optimizer = adamw(layer, learning_rate=0.1, weight_decay=0.2)
+    optimizer = adamw(layer, learning_rate=0.1, weight_decay=0.2, beta2=0.999)
     layer(torch.tensor([2.0, -11.0])).sum().backward()
     optimizer.step()
     decay = 1 - 0.1 * 0.2
@@ -85,7 +85,7 @@ def test_a_step_of_adamw_is_that_of_its_formula():
 
 
 def test_hyper_parameters_are_plain_values(module: LanguageModel):
-    assert {type(value) for value in dict(module.hparams).values()} <= {int, float}
+    assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str}
 
 
 def test_a_wrong_learning_rate_is_refused_at_once():

@@ -16,8 +16,15 @@ from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
 FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"), "--trainer.val_check_interval", "5")
-INTERRUPT = ("--trainer.callbacks", "tests.training.interrupt.Interrupt", "--trainer.callbacks.step")
+INTERRUPT = ("--trainer.callbacks+", "tests.training.interrupt.Interrupt", "--trainer.callbacks.step")
 DDP = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
+
+RECIPE = [
+    *("--model.optimizer=muon", "--model.schedule=linear", "--model.warmup_steps=4", "--model.position=rotary"),
+    *("--model.norm=rms", "--model.query_key_norm=true", "--model.activation=swiglu", "--model.token_shift=true"),
+    *("--model.zero_init=true", "--data.sampling=shuffled"),
+]
+EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +87,8 @@ def assert_same(one: Path, other: Path) -> None:
         pytest.param([5, 10, 15], [], id="at every validation"),
         pytest.param([7], ["--data.num_workers", 2], id="with loader workers"),
         pytest.param([7], ["--trainer.accumulate_grad_batches", 2], id="with accumulated gradients"),
+        pytest.param([3, 13], RECIPE, id="with Muon, schedule, shuffled windows and every part"),
+        pytest.param([7], EMA, id="with averaged weights"),
     ],
 )
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(stops: list[int], more: list[object], minillm: Run):

@@ -1,0 +1,30 @@
+"""Normalization without a mean."""
+
+import torch
+from torch import Tensor, nn
+
+EPSILON = 1e-5  # nn.LayerNorm's
+
+
+def rms_normalized(x: Tensor) -> Tensor:
+    """Scale each row of a tensor (..., C) to a mean square of 1.
+
+    Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
+    """
+    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON)
+
+
+class RMSNorm(nn.Module):
+    """LayerNorm that leaves the mean where it is. (`nn.RMSNorm` takes twice as long on a CPU.)
+
+    Args:
+        embed_dim: Channels C.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(embed_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., C) to (..., C)."""
+        return rms_normalized(x) * self.weight.to(x.dtype)

@@ -1,0 +1,39 @@
+import math
+
+import pytest
+import torch
+
+from minillm.model.position import RotaryPosition, TokenShift
+
+T, D = 7, 6
+
+
+def test_a_pair_of_channels_is_turned_by_position_times_speed():
+    rotary, x = RotaryPosition(T, D), torch.randn(2, T, D)
+    turned = rotary(x)
+    for t in range(T):
+        for pair in range(D // 2):
+            angle = t * 10_000 ** (-2 * pair / D)
+            a, b = x[1, t, 2 * pair].item(), x[1, t, 2 * pair + 1].item()
+            expected = [a * math.cos(angle) - b * math.sin(angle), a * math.sin(angle) + b * math.cos(angle)]
+            assert turned[1, t, 2 * pair : 2 * pair + 2].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_scores_depend_on_the_distance_alone():
+    rotary = RotaryPosition(T, D)
+    query, key = (rotary(torch.randn(D).expand(T, D)) for _ in range(2))
+    scores = query @ key.T
+    for distance in range(T):
+        torch.testing.assert_close(scores.diagonal(-distance), scores[distance, 0].expand(T - distance))
+
+
+def test_a_position_is_blended_with_the_one_before():
+    shift, x = TokenShift(3), torch.randn(2, 5, 3)
+    assert torch.equal(shift(x), x)
+    with torch.no_grad():
+        shift.mix.copy_(torch.tensor([0.0, 0.25, 1.0]))
+    shifted = shift(x)
+    assert torch.equal(shifted[..., 0], x[..., 0])
+    torch.testing.assert_close(shifted[:, 1:, 1], 0.75 * x[:, 1:, 1] + 0.25 * x[:, :-1, 1])
+    torch.testing.assert_close(shifted[:, 1:, 2], x[:, :-1, 2])
+    torch.testing.assert_close(shifted[:, 0], x[:, 0] * torch.tensor([1, 0.75, 0]))

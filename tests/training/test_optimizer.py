@@ -1,0 +1,92 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from minillm.model import Decoder
+from minillm.training.optimizer import Muon, adamw, orthogonalized
+
+
+def decoder() -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, query_key_norm=True, token_shift=True)
+
+
+def gradients(model: nn.Module, step: int) -> None:
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def test_hidden_matrices_are_stepped_as_torchs_muon_does_and_the_rest_as_adamw_does():
+    ours, theirs = decoder(), decoder()
+    muon = Muon(ours, learning_rate=0.01, muon_learning_rate=0.02, weight_decay=0.1, beta2=0.95)
+    named = dict(theirs.named_parameters())
+    hidden = [p for name, p in named.items() if name.startswith("blocks") and name.endswith(".weight") and p.ndim == 2]
+    tables = [named[name] for name in ("token_embedding.weight", "position_embedding.weight", "output_head.weight")]
+    chosen = {id(p) for p in (*hidden, *tables)}
+    others = [p for p in named.values() if id(p) not in chosen]
+    assert len(hidden) == 8
+    reference = [
+        torch.optim.Muon(hidden, lr=0.02, weight_decay=0.1, momentum=0.95, nesterov=True),
+        torch.optim.AdamW(tables, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1),
+        torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    for step in range(5):
+        for model in (ours, theirs):
+            gradients(model, step)
+        for optimizer in (muon, *reference):
+            optimizer.step()
+    for (name, weight), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, atol=1e-3 if "blocks" in name else 1e-6, rtol=0, msg=name)
+        assert not torch.equal(weight, dict(decoder().named_parameters())[name])
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 11), (11, 3)])
+def test_singular_values_come_near_to_one_and_directions_stay(shape: tuple[int, int]):
+    torch.manual_seed(0)
+    matrices = torch.randn(2, *shape)
+    found = orthogonalized(matrices)
+    assert found.dtype == torch.float32
+    assert ((torch.linalg.svdvals(found) > 0.6) & (torch.linalg.svdvals(found) < 1.3)).all()
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    rotated = u.mT @ found @ vh.mT  # diagonal, if the directions are the same
+    assert (rotated - torch.diag_embed(torch.diagonal(rotated, dim1=1, dim2=2))).abs().max() < 0.05
+
+
+def test_no_gradient_is_no_step():
+    zeros = torch.zeros(1, 3, 5)
+    assert torch.equal(orthogonalized(zeros), zeros)
+
+
+def test_a_parameter_without_gradient_is_left_alone():
+    model = decoder()
+    before = model.blocks[0].attention.projection.weight.clone()  # pyright: ignore
+    Muon(model, 0.01, 0.02, 0.1, 0.95).step()
+    assert torch.equal(model.blocks[0].attention.projection.weight, before)  # pyright: ignore
+
+
+def test_its_state_can_be_saved_and_gone_on_with():
+    ours, theirs = decoder(), decoder()
+    first, second = (Muon(model, 0.01, 0.02, 0.1, 0.95) for model in (ours, theirs))
+    gradients(ours, 0)
+    first.step()
+    theirs.load_state_dict(ours.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for model, optimizer in ((ours, first), (theirs, second)):
+        gradients(model, 1)
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay"])
+def test_numbers_out_of_range_are_refused_by_name(name: str):
+    settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: -1.0}
+    with pytest.raises(ValueError, match=f"{name} must be at least 0, and a number, got -1.0"):
+        Muon(decoder(), **settings)
+
+
+def test_beta2_is_refused_outside_its_range():
+    with pytest.raises(ValueError, match=r"beta2 must be at least 0 and less than 1, got 1\.0"):
+        adamw(decoder(), 0.1, 0.1, beta2=1.0)
