@@ -23,7 +23,9 @@ def test_every_command_of_ours_runs(
     arguments: list[str], in_smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any
 ):
     shortened = {
-        "fit": ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "2"],
+        "fit": ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "2", "--data.batch_size", "4"],
+        "validate": ["--trainer.limit_val_batches", "2"],
+        "test": ["--trainer.limit_test_batches", "2"],
         "predict": ["--max_new_tokens", "5"],
     }
     arguments = [word.replace("configs/", f"{ROOT}/configs/") for word in arguments]

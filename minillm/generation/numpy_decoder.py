@@ -130,7 +130,7 @@ def weight_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
         settings: The arguments that the decoder is made with.
     """
     V, C = settings["vocab_size"], settings["embed_dim"]
-    width, expansions = (8 * C // 3, 2) if settings["activation"] == "swiglu" else (4 * C, 1)
+    width, expansions = (8 * -(-C // 3), 2) if settings["activation"] == "swiglu" else (4 * C, 1)
     block = {
         "attention_norm.weight": (C,),
         "attention.query_key_value.weight": (3 * C, C),

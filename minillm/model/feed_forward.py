@@ -17,7 +17,7 @@ class FeedForward(nn.Module):
         embed_dim: Channels C of input and output.
         dropout: Probability of dropping an output channel.
         activation: `relu`, `squared_relu`, or `swiglu`: two narrower expansions, of which one opens and closes the
-            other, with as many weights in all.
+            other, with about as many weights in all.
 
     Source: Vaswani et al. 2017, section 3.3, equation 2; So et al. 2021, "Primer" (squared ReLU); Shazeer 2020, "GLU
     Variants Improve Transformer" (SwiGLU).
@@ -26,7 +26,7 @@ class FeedForward(nn.Module):
     def __init__(self, embed_dim: int, dropout: float, activation: Activation = "relu") -> None:
         super().__init__()
         self.activation = activation
-        width = 8 * embed_dim // 3 if activation == "swiglu" else 4 * embed_dim
+        width = 8 * -(-embed_dim // 3) if activation == "swiglu" else 4 * embed_dim
         self.expand = nn.Linear(embed_dim, 2 * width if activation == "swiglu" else width, bias=False)
         self.projection = nn.Linear(width, embed_dim, bias=False)
         self.dropout = Dropout(dropout)

@@ -28,8 +28,8 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: fl
     _check(beta2, learning_rate=learning_rate, weight_decay=weight_decay)
     parameters = list(model.parameters())
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim != 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)
 

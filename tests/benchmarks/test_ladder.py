@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import CONFIGS
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_script(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+
+
+def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+    return found
+
+
+def test_the_last_rung_is_the_best_small_configuration():
+    from ladder import RUNGS, recipes  # pyright: ignore[reportMissingImports]
+
+    reference, best = (
+        flat(yaml.safe_load((CONFIGS / name).read_text())) for name in ("minillm.yaml", "best-small.yaml")
+    )
+    last = recipes()[RUNGS[-1][0]]
+    differences = {name: value for name, value in best.items() if not name.startswith("trainer.logger")}
+    assert {name: value for name, value in last.items() if value != reference[name]} == differences
+
+
+def test_runs_are_recorded_and_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import ladder  # pyright: ignore[reportMissingImports]
+
+    tiny = {"trainer.max_steps": 3, "model.embed_dim": 8, "data.batch_size": 2, "trainer.limit_val_batches": 1}
+    monkeypatch.setattr(ladder, "RUNGS", [("reference", {**tiny, "trainer.log_every_n_steps": 1})])
+    monkeypatch.setattr(ladder, "DETOURS", [("averaged", {"model.token_shift": True})])
+    output = tmp_path / "ladder.json"
+    first = ladder.climb([1, 2], 2, output)
+    assert {name: list(runs) for name, runs in first.items()} == {"reference": ["1", "2"], "averaged": ["1", "2"]}
+    assert all(
+        4 < run["val_loss"] < 4.4 and 0 < run["seconds"] < 10 for runs in first.values() for run in runs.values()
+    )
+    monkeypatch.setattr(ladder, "fit", None)  # which nobody may call now
+    assert ladder.climb([1, 2], 1, output) == first
+    loss, spread, _ = ladder.summary(first, "reference")
+    one, other = (first["reference"][seed]["val_loss"] for seed in "12")
+    assert loss == pytest.approx((one + other) / 2)
+    assert spread == pytest.approx(abs(one - other) / 2**0.5)
+    ladder.print_table(first)
+    ladder.draw(first, tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").stat().st_size > 1000
