@@ -100,7 +100,7 @@ def fit(flags: Flags, seed: int, threads: int) -> dict[str, float]:
 
 
 def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
-    """Do the runs that are not recorded yet, all recipes with one seed before the next."""
+    """Do the runs that are not recorded yet: first the rungs, all with one seed before the next."""
     results: Results = json.loads(output.read_text()) if output.exists() else {}
     threads = max((os.cpu_count() or 1) // side_by_side, 1)
 
@@ -114,9 +114,10 @@ def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
 
     with ThreadPoolExecutor(side_by_side) as pool:
         missing = [
-            (name, flags, seed)
+            (name, recipes()[name], seed)
+            for part in (RUNGS, DETOURS)
             for seed in seeds
-            for name, flags in recipes().items()
+            for name, _ in part
             if str(seed) not in results.get(name, {})
         ]
         for done in [pool.submit(run, *job) for job in missing]:
