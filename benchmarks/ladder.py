@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -104,24 +104,23 @@ def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
     results: Results = json.loads(output.read_text()) if output.exists() else {}
     threads = max((os.cpu_count() or 1) // side_by_side, 1)
 
-    def run(name: str, flags: Flags, seed: int) -> None:
-        result = fit(flags, seed, threads)
-        results.setdefault(name, {})[str(seed)] = result
-        write_whole(output, json.dumps(results, indent=1).encode())
-        print(
-            f"{name}, seed {seed}: {result['val_loss']:.4f} in {result['seconds']:.0f} s", file=sys.stderr, flush=True
-        )
-
     with ThreadPoolExecutor(side_by_side) as pool:
-        missing = [
-            (name, recipes()[name], seed)
+        runs = {
+            pool.submit(fit, recipes()[name], seed, threads): (name, seed)
             for part in (RUNGS, DETOURS)
             for seed in seeds
             for name, _ in part
             if str(seed) not in results.get(name, {})
-        ]
-        for done in [pool.submit(run, *job) for job in missing]:
-            done.result()
+        }
+        for done in as_completed(runs):
+            (name, seed), result = runs[done], done.result()
+            results.setdefault(name, {})[str(seed)] = result
+            write_whole(output, json.dumps(results, indent=1).encode())
+            print(
+                f"{name}, seed {seed}: {result['val_loss']:.4f} in {result['seconds']:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return results
 
 
