@@ -37,7 +37,7 @@ def test_runs_are_recorded_and_not_done_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(ladder, "DETOURS", [("averaged", {"model.token_shift": True})])
     output = tmp_path / "ladder.json"
     first = ladder.climb([1, 2], 2, output)
-    assert {name: list(runs) for name, runs in first.items()} == {"reference": ["1", "2"], "averaged": ["1", "2"]}
+    assert {name: runs.keys() for name, runs in first.items()} == {"reference": {"1", "2"}, "averaged": {"1", "2"}}
     assert all(
         4 < run["val_loss"] < 4.4 and 0 < run["seconds"] < 10 for runs in first.values() for run in runs.values()
     )
