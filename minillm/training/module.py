@@ -124,7 +124,7 @@ class LanguageModel(LightningModule):
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
         for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
-            saved.update({name: ours[name] for name in ("lr", "weight_decay")})
+            saved.update({name: value for name, value in ours.items() if name != "params"})
 
     def _loss(self, windows: Tensor, scored: int = 0) -> Tensor:
         """The mean over the last `scored` targets of each window; 0: over all."""
