@@ -37,28 +37,16 @@ def write_checkpoints(whole: Path) -> None:
     huge = torch.zeros(1).expand(10**6, 10**6)
     (optimizer,) = good["optimizer_states"]
     made_up = {**optimizer, "state": {**optimizer["state"], 0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(2)}}}
-    older = {name: value for name, value in good["hyper_parameters"].items() if name != "activation"}
     far = copy.deepcopy(good)
     far["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] = 10**30
     for file, checkpoint in {
+        **of_wrong_settings(good),
         "weights.ckpt": {"weights": weight},
         "bomb.ckpt": {**good, "seed": Bomb()},
         "balloon.ckpt": {**good, "seed": Balloon()},
         "no_alphabet.ckpt": {**good, "tokenizer": {}},
         "twice.ckpt": changed(good, "tokenizer", alphabet="aa"),
         "short_alphabet.ckpt": changed(good, "tokenizer", alphabet="ab"),
-        "wide.ckpt": changed(good, "hyper_parameters", embed_dim=10**6),
-        "deep.ckpt": changed(good, "hyper_parameters", num_layers=10**9),
-        "astronomical.ckpt": changed(good, "hyper_parameters", embed_dim=10**30),
-        "long.ckpt": changed(good, "hyper_parameters", context_length=10**9),
-        "worded.ckpt": changed(good, "hyper_parameters", num_heads="two"),
-        "no_such_part.ckpt": changed(good, "hyper_parameters", activation="gelu"),
-        "half_a_part.ckpt": changed(good, "hyper_parameters", token_shift=1),
-        "other_part.ckpt": changed(good, "hyper_parameters", query_key_norm=True),
-        "older.ckpt": {**good, "hyper_parameters": older},
-        "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
-        "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),
-        "no_settings.ckpt": {**good, "hyper_parameters": {}},
         "nan.ckpt": changed(good, "state_dict", **{name: weight * float("nan")}),
         "huge.ckpt": changed(
             changed(good, "hyper_parameters", embed_dim=10**6, vocab_size=10**6), "state_dict", **{name: huge}
@@ -73,15 +61,34 @@ def write_checkpoints(whole: Path) -> None:
         "truth.ckpt": {**good, "seed": True},
         "workers.ckpt": changed(good, "datamodule_hyper_parameters", num_workers=5000),
         "corpus.ckpt": changed(good, "datamodule_hyper_parameters", corpus=7),
-        "dotted.ckpt": changed(good, "hyper_parameters", **{"a.b.c": 1}),
-        "reserved.ckpt": changed(good, "hyper_parameters", keys=1),
-        "foreign.ckpt": changed(good, "hyper_parameters", foo=1),
         "states.ckpt": {**good, "random_states": [], "global_step": 20},
         "windows.ckpt": far,
         "batch.ckpt": changed(good, "datamodule_hyper_parameters", batch_size=0),
     }.items():
         torch.save(checkpoint, file)
     write_broken_containers(content)
+
+
+def of_wrong_settings(good: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What says of its model what is not so."""
+    older = {name: value for name, value in good["hyper_parameters"].items() if name != "activation"}
+    return {
+        "wide.ckpt": changed(good, "hyper_parameters", embed_dim=10**6),
+        "deep.ckpt": changed(good, "hyper_parameters", num_layers=10**9),
+        "astronomical.ckpt": changed(good, "hyper_parameters", embed_dim=10**30),
+        "long.ckpt": changed(good, "hyper_parameters", context_length=10**9),
+        "worded.ckpt": changed(good, "hyper_parameters", num_heads="two"),
+        "no_such_part.ckpt": changed(good, "hyper_parameters", activation="gelu"),
+        "half_a_part.ckpt": changed(good, "hyper_parameters", token_shift=1),
+        "other_part.ckpt": changed(good, "hyper_parameters", query_key_norm=True),
+        "older.ckpt": {**good, "hyper_parameters": older},
+        "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
+        "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),
+        "no_settings.ckpt": {**good, "hyper_parameters": {}},
+        "dotted.ckpt": changed(good, "hyper_parameters", **{"a.b.c": 1}),
+        "reserved.ckpt": changed(good, "hyper_parameters", keys=1),
+        "foreign.ckpt": changed(good, "hyper_parameters", foo=1),
+    }
 
 
 def write_broken_containers(content: bytes) -> None:

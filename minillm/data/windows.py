@@ -45,11 +45,7 @@ class ShuffledWindows(Dataset[Tensor]):
     window begins is drawn anew as well, so that no two passes cut the text in the same places.
 
     Args:
-        tokens: (N,) the text.
-        context_length: Tokens the model looks at, T; a window has one more, for the targets.
-        batch_size: Windows in a batch, B.
-        seed: Any int; only its lowest 64 bits count.
-        rank: Which of the processes that train together this is.
+        tokens, context_length, batch_size, seed, rank: As for `RandomWindows`.
         world_size: How many these are.
     """
 
