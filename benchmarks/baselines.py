@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from minillm.data.corpus import load_text
-from minillm.data.datamodule import TRAIN_FRACTION
+from minillm.data.prepare import TRAIN_FRACTION
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.checkpoint import load
 
@@ -74,11 +74,12 @@ def checkpoint_bits(ckpt_path: str, text: str) -> tuple[float, float]:
     """Bits a character of `text` (all but the first) under a trained model, in consecutive and in sliding windows."""
     model, tokenizer = load(ckpt_path)
     ids, T = torch.tensor(tokenizer.encode(text)), model.context_length
-    consecutive = [(batch, T) for batch in ConsecutiveWindows(ids, T, 64).batches]
+    characters = len(text) - tokenizer.num_chars(int(ids[0]))
+    consecutive, sliding = ConsecutiveWindows(ids, T, 64), SlidingWindows(ids, T, 64, T // 4)
     totals = []
-    for batches in (consecutive, SlidingWindows(ids, T, 64, T // 4).batches):
+    for batches in (((consecutive[n], T) for n in range(len(consecutive))), (sliding[n] for n in range(len(sliding)))):
         losses = (F.cross_entropy(model(w[:, :-1]).mT, w[:, 1:], reduction="none")[:, -n:].sum() for w, n in batches)
-        totals.append(float(sum(losses)) / (len(ids) - 1) / math.log(2))
+        totals.append(float(sum(losses)) / characters / math.log(2))
     return totals[0], totals[1]
 
 

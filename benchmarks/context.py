@@ -28,7 +28,7 @@ def losses(model: Decoder, tokens: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     model, tokenizer = minillm.load(sys.argv[1] if len(sys.argv) > 1 else "best")
     data = TextDataModule(context_length=model.context_length, tokenizer=tokenizer)
-    loss = losses(model, data.val_tokens)
+    loss = losses(model, data.val.tokens[:])
     T = model.context_length
     for seen in sorted({2**n for n in range(T.bit_length())} & set(range(1, T + 1))):
         print(f"{seen:4} characters seen: {loss[seen - 1]:.4f}")

@@ -1,10 +1,11 @@
 """Where text comes from: a corpus with a name, a file, or a folder."""
 
+import codecs
 import hashlib
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import NamedTuple
@@ -46,22 +47,80 @@ NAMED = {
 }
 
 
-def load_text(corpus: str) -> str:
-    """The text of a corpus.
+class Document(NamedTuple):
+    """One of the texts that make a corpus: in a file, or here."""
+
+    file: Path | None
+    text: str = ""
+
+    @property
+    def size(self) -> int:
+        """Its length, in bytes."""
+        return self.file.stat().st_size if self.file else len(self.text.encode())
+
+    def sha256(self) -> str:
+        """What its content is known by.
+
+        Raises:
+            ValueError: It cannot be read.
+        """
+        if self.file is None:
+            return hashlib.sha256(self.text.encode()).hexdigest()
+        with _about(self.file), self.file.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def read(self, characters: int) -> Iterator[str]:
+        """Its text, so many characters at a time.
+
+        Raises:
+            ValueError: It cannot be read, or is not UTF-8.
+        """
+        if self.file is None:
+            yield self.text
+            return
+        with _about(self.file), self.file.open(encoding="utf-8-sig") as file:
+            while text := file.read(characters):
+                yield text
+
+
+def documents_of(corpus: str) -> list[Document]:
+    """The texts of a corpus.
 
     Args:
         corpus: `tinyshakespeare`, `shakespeare` (all the plays), `other_plays` (those that tinyshakespeare has nothing
             of), or the path of a UTF-8 text file or of a folder of them, which are read in the order of their names.
 
     Returns:
-        The text, at least one character.
+        At least one, of which at least one is not empty.
 
     Raises:
-        ValueError: There is no such corpus, it is empty, a file is not UTF-8, or a package that it needs is missing.
+        ValueError: There is no such corpus, it is empty, or a package that it needs is missing.
     """
     if not corpus:
         raise ValueError(f"the corpus has no name: give one of {', '.join(NAMED)}, a file or a folder")
-    return _named_text(corpus) if corpus in NAMED else _path_text(Path(os.path.expanduser(corpus)))  # noqa: PTH111
+    if corpus in NAMED:
+        return [Document(None, _named_text(corpus))]
+    path = Path(os.path.expanduser(corpus))  # noqa: PTH111
+    if path.is_dir():
+        inside = (file for file in path.rglob("*") if file.is_file())
+        files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
+    elif path.is_file():
+        files = [path]
+    else:
+        raise ValueError(f"corpus {corpus!r} is not {', '.join(NAMED)}, nor an existing file or folder")
+    documents = [Document(file) for file in files]
+    if not any(document.size for document in documents):
+        raise ValueError(f"corpus {corpus!r} is empty: there is nothing to learn from")
+    return documents
+
+
+def load_text(corpus: str) -> str:
+    """The whole text of a corpus, as `documents_of` and `Document.read` give it.
+
+    Raises:
+        ValueError: There is no such corpus, it is empty, or a file of it cannot be read or is not UTF-8.
+    """
+    return "".join(text for document in documents_of(corpus) for text in document.read(2**20))
 
 
 def cache_folder() -> Path:
@@ -90,26 +149,27 @@ def _named_text(name: str) -> str:
     return content.decode("utf-8")
 
 
-def _path_text(path: Path) -> str:
-    if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.is_file())
-        files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
-    elif path.is_file():
-        files = [path]
-    else:
-        raise ValueError(f"corpus {str(path)!r} is not {', '.join(NAMED)}, nor an existing file or folder")
-    text = "".join(_file_text(file) for file in files)
-    if not text:
-        raise ValueError(f"corpus {str(path)!r} is empty: there is nothing to learn from")
-    return text
-
-
-def _file_text(file: Path) -> str:
+@contextmanager
+def _about(file: Path) -> Iterator[None]:
+    """Say which file it is that cannot be read."""
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file} is not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        ) from error
+        yield
+    except UnicodeDecodeError:
+        offset, byte = _wrong_byte(file)
+        raise ValueError(f"{file} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}") from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _wrong_byte(file: Path) -> tuple[int, int]:
+    """Where a file is not UTF-8, and the byte there; a reader of text tells neither, in the middle of a long file."""
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    with file.open("rb") as content:
+        while True:
+            block = content.read(2**20)
+            kept = len(decoder.getstate()[0])  # the begun character at the end of the last block
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                return done - kept + error.start, error.object[error.start]
+            done += len(block)

@@ -9,11 +9,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
-from minillm.data.corpus import load_text
+from minillm.data.prepare import prepare
 from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows
-from minillm.tokenizer import CharTokenizer
-
-TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
+from minillm.tokenizer import Tokenizer
 
 
 class TextDataModule(LightningDataModule):
@@ -29,11 +27,13 @@ class TextDataModule(LightningDataModule):
         stride: Tokens from a window to the next one for `val_loss_sliding`, which `validate` and `test` measure; by
             default a quarter of the context.
         num_workers: Processes that prepare batches; with 0 the training process does, in 0.1 ms a batch.
-        tokenizer: How text becomes tokens; by default the characters that the corpus holds.
+        vocab_size: Tokens of a byte-pair tokenizer that learns from the corpus; by default a token is a character.
+        tokenizer: One that is there already, instead.
 
     Raises:
-        ValueError: A number is out of range, or the corpus cannot be had, or is too short for one window of training
-            and one token of validation, or has a character that the given tokenizer does not know.
+        ValueError: A number is out of range, or the corpus cannot be had, or is too short for so many tokens, or for
+            one window of training and one token of validation, or has a character that the given tokenizer does not
+            know.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class TextDataModule(LightningDataModule):
         sampling: Literal["random", "shuffled"] = "random",
         stride: int | None = None,
         num_workers: int = 0,
-        tokenizer: CharTokenizer | None = None,
+        vocab_size: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
         self.stride = max(context_length // 4, 1) if stride is None else stride
@@ -58,39 +59,47 @@ class TextDataModule(LightningDataModule):
             if value < least or (most is not None and value > most):
                 bounds = f"at least {least}" if most is None else f"from {least} to {most}"
                 raise ValueError(f"{name} must be {bounds}, got {value}")
-        self.save_hyperparameters("corpus", "val_corpus", "batch_size", "sampling", logger=False)
+        self.save_hyperparameters("corpus", "val_corpus", "batch_size", "sampling", "vocab_size", logger=False)
         self.context_length = context_length
         self.batch_size = batch_size
         self.sampling = sampling
         self.num_workers = num_workers
-        text = load_text(corpus)
-        split = int(TRAIN_FRACTION * len(text)) if val_corpus is None else len(text)
-        self.tokenizer = tokenizer or CharTokenizer.from_text(text)
-        self.train_text = text[:split]
-        self.val_text = text[split:] if val_corpus is None else load_text(val_corpus)
-        if split <= context_length or len(self.val_text) < 2:
+        prepared = prepare(corpus, tokenizer, vocab_size)
+        self.tokenizer = prepared.tokenizer
+        self.train, self.val = prepared.train, prepared.val
+        if val_corpus is not None:
+            self.train, self.val = prepared.whole, prepare(val_corpus, prepared.tokenizer).whole
+        if len(self.train.tokens) <= context_length or len(self.val.tokens) < 2:
             raise ValueError(
-                f"corpus {corpus!r} is too short: {len(self.train_text)} characters are for training, where "
-                f"context_length {context_length} needs at least {context_length + 1}, and {len(self.val_text)} are "
+                f"corpus {corpus!r} is too short: {len(self.train.tokens)} tokens are for training, where "
+                f"context_length {context_length} needs at least {context_length + 1}, and {len(self.val.tokens)} are "
                 "for validation, which needs 2"
             )
-        self.train_tokens, self.val_tokens = (
-            torch.tensor(self.tokenizer.encode(part)) for part in (self.train_text, self.val_text)
-        )
 
     @property
     def vocab_size(self) -> int:
         """How many different tokens there are."""
         return self.tokenizer.vocab_size
 
+    @property
+    def chars_per_train_token(self) -> float:
+        """Characters that a token of the training text stands for, on average."""
+        return self.train.characters / len(self.train.tokens)
+
+    @property
+    def chars_per_val_token(self) -> float:
+        """The same of the validation text, without its first token, which is never a target."""
+        (first,) = self.val.tokens[0:1].tolist()
+        return (self.val.characters - self.tokenizer.num_chars(first)) / (len(self.val.tokens) - 1)
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Training windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""
         assert self.trainer is not None
         trainer = self.trainer
         seed = torch.initial_seed()  # what seed_everything set
-        what = (self.train_tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
+        what = (self.train.tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
         windows = RandomWindows(*what) if self.sampling == "random" else ShuffledWindows(*what, trainer.world_size)
-        one_pass = -(-len(self.train_tokens) // (self.batch_size * self.context_length * trainer.world_size))
+        one_pass = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
         seen = trainer.fit_loop.epoch_loop.batch_progress.total
         return self._loader(windows, BatchNumbers(length, lambda: seen.processed))  # pyright: ignore[reportAttributeAccessIssue]
@@ -101,14 +110,14 @@ class TextDataModule(LightningDataModule):
         Outside training, batches of sliding windows come after them, each with the number of targets to score.
         """
         assert self.trainer is not None
-        windows = ConsecutiveWindows(self.val_tokens, self.context_length, self.batch_size)
+        windows = ConsecutiveWindows(self.val.tokens, self.context_length, self.batch_size)
         if len(windows) < self.trainer.world_size:
             raise ValueError(
                 f"{len(windows)} batches of validation text are too few for {self.trainer.world_size} processes: "
                 f"give a batch_size below {self.batch_size}, or fewer trainer.devices"
             )
         if self.trainer.state.fn != TrainerFn.FITTING:
-            sliding = SlidingWindows(self.val_tokens, self.context_length, self.batch_size, self.stride)
+            sliding = SlidingWindows(self.val.tokens, self.context_length, self.batch_size, self.stride)
             windows = ConcatDataset[Any]([windows, sliding])
         return self._loader(windows, range(self.trainer.global_rank, len(windows), self.trainer.world_size))
 

@@ -4,8 +4,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from minillm.data.token_file import TokenFile
+
+Tokens = Tensor | TokenFile
 
 
 class RandomWindows(Dataset[Tensor]):
@@ -15,7 +20,7 @@ class RandomWindows(Dataset[Tensor]):
     remembered to go on from any n, and no two ranks share a stream.
 
     Args:
-        tokens: (N,) the text.
+        tokens: (N,) the text; a tensor, or anything that is indexed like one.
         context_length: Tokens the model looks at, T; a window has one more, for the targets.
         batch_size: Windows in a batch, B.
         seed: Any int; only its lowest 64 bits count.
@@ -24,7 +29,7 @@ class RandomWindows(Dataset[Tensor]):
     Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
     """
 
-    def __init__(self, tokens: Tensor, context_length: int, batch_size: int, seed: int, rank: int = 0) -> None:
+    def __init__(self, tokens: Tokens, context_length: int, batch_size: int, seed: int, rank: int = 0) -> None:
         self.tokens = tokens
         self.batch_size = batch_size
         self.key = np.array([seed % 2**64, rank], dtype=np.uint64)
@@ -50,7 +55,7 @@ class ShuffledWindows(Dataset[Tensor]):
     """
 
     def __init__(
-        self, tokens: Tensor, context_length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self, tokens: Tokens, context_length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
     ) -> None:
         self.tokens = tokens
         self.context_length = context_length
@@ -65,43 +70,46 @@ class ShuffledWindows(Dataset[Tensor]):
         """Batch n: (B, T + 1) token ids."""
         first = (n * self.world_size + self.rank) * self.batch_size
         starts = [
-            self._order(number // self.per_pass)[number % self.per_pass]
+            int(self._order(number // self.per_pass)[number % self.per_pass])
             for number in range(first, first + self.batch_size)
         ]
         return self.tokens[torch.tensor(starts)[:, None] + self.offsets]
 
-    def _draw(self, number: int) -> list[int]:
+    def _draw(self, number: int) -> NDArray[np.int64]:
         """Where the windows of a pass begin, in their order."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, 2**63], counter=[0, number, 0, 0]))
         spare = len(self.tokens) - self.context_length - (self.per_pass - 1) * self.context_length
         begin = generator.integers(min(spare, self.context_length))
-        return (begin + self.context_length * generator.permutation(self.per_pass)).tolist()
+        return begin + self.context_length * generator.permutation(self.per_pass)
 
 
 class ConsecutiveWindows(Dataset[Tensor]):
     """The whole text in consecutive windows: every token but the first is a target exactly once.
 
     Args:
-        tokens: (N,) the text.
+        tokens: (N,) the text; a tensor, or anything that is indexed like one.
         context_length: Tokens the model looks at, T; a window has one more, shared with the next one.
         batch_size: Windows in a batch, B; the last full batch may hold fewer, and a shorter window at the end of the
             text makes a batch of its own.
     """
 
-    def __init__(self, tokens: Tensor, context_length: int, batch_size: int) -> None:
-        full, rest = divmod(len(tokens) - 1, context_length)
-        self.batches: list[Tensor] = []
-        if full:
-            self.batches += tokens.unfold(0, context_length + 1, context_length).split(batch_size)
-        if rest:
-            self.batches.append(tokens[None, full * context_length :])
+    def __init__(self, tokens: Tokens, context_length: int, batch_size: int) -> None:
+        self.tokens = tokens
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.full = (len(tokens) - 1) // context_length
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return -(-self.full // self.batch_size) + ((len(self.tokens) - 1) % self.context_length > 0)
 
     def __getitem__(self, index: int) -> Tensor:
         """A batch: (B, T + 1) token ids."""
-        return self.batches[index]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        first = min(index * self.batch_size, self.full)  # the window after all full ones is the rest
+        starts = self.context_length * torch.arange(first, max(min(first + self.batch_size, self.full), first + 1))
+        size = min(self.context_length + 1, len(self.tokens) - int(starts[0]))
+        return self.tokens[starts[:, None] + torch.arange(size)]
 
 
 class SlidingWindows(Dataset[tuple[Tensor, int]]):
@@ -110,7 +118,7 @@ class SlidingWindows(Dataset[tuple[Tensor, int]]):
     Every token but the first is scored exactly once: all of the first window, and the last `stride` of each later one.
 
     Args:
-        tokens: (N,) the text.
+        tokens: (N,) the text; a tensor, or anything that is indexed like one.
         context_length: Tokens the model looks at, T; a window has one more, for the targets.
         batch_size: Windows in a batch.
         stride: Tokens from a window to the next, 1 to T; a target has at least T - stride + 1 tokens before it.
@@ -118,16 +126,26 @@ class SlidingWindows(Dataset[tuple[Tensor, int]]):
     Source: Baevski and Auli 2019, "Adaptive Input Representations for Neural Language Modeling", section 4.
     """
 
-    def __init__(self, tokens: Tensor, context_length: int, batch_size: int, stride: int) -> None:
-        windows = tokens.unfold(0, min(context_length + 1, len(tokens)), stride)
-        self.batches = [(windows[:1], context_length)]
-        self.batches += [(batch, stride) for batch in windows[1:].split(batch_size) if len(batch)]
-        if rest := len(tokens) - windows.shape[1] - stride * (len(windows) - 1):
-            self.batches.append((tokens[None, -windows.shape[1] :], rest))
+    def __init__(self, tokens: Tokens, context_length: int, batch_size: int, stride: int) -> None:
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.stride = stride
+        self.size = min(context_length + 1, len(tokens))
+        self.full = (len(tokens) - self.size) // stride  # windows after the first
+        self.rest = (len(tokens) - self.size) % stride
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return 1 + -(-self.full // self.batch_size) + (self.rest > 0)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """A batch (B, T + 1) of token ids, and how many targets to score at the end of each window."""
-        return self.batches[index]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        first = 1 + (index - 1) * self.batch_size
+        if index == 0:
+            starts, scored = torch.tensor([0]), self.size - 1
+        elif first <= self.full:
+            starts, scored = self.stride * torch.arange(first, min(first + self.batch_size, self.full + 1)), self.stride
+        else:
+            starts, scored = torch.tensor([len(self.tokens) - self.size]), self.rest
+        return self.tokens[starts[:, None] + torch.arange(self.size)], scored

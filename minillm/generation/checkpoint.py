@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.untrusted import MODEL, read
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import Tokenizer, restored
 
 if TYPE_CHECKING:
     from minillm.model import Decoder
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RUNS = Path("lightning_logs")
 
 
-def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
+def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]:
     """Load a trained model.
 
     Args:
@@ -37,10 +37,10 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, CharTokenizer]:
     settings = {name: checkpoint["hyper_parameters"][name] for name in inspect.signature(Decoder).parameters}
     model = Decoder(**settings)
     model.load_state_dict(_weights(checkpoint))
-    return model.eval(), CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+    return model.eval(), restored(checkpoint["tokenizer"])
 
 
-def load_numpy(path: Path) -> tuple[NumpyDecoder, CharTokenizer]:
+def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer]:
     """Load a trained model to write with, without torch.
 
     Args:
@@ -54,7 +54,7 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, CharTokenizer]:
     """
     checkpoint = read(path)
     decoder = NumpyDecoder(_weights(checkpoint), checkpoint["hyper_parameters"])
-    return decoder, CharTokenizer(checkpoint["tokenizer"]["alphabet"])
+    return decoder, restored(checkpoint["tokenizer"])
 
 
 def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from minillm.generation.numpy_decoder import Array, NumpyDecoder
 from minillm.generation.sampling import sample
 from minillm.generation.settings import Settings
 from minillm.generation.stop import StopBefore
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from minillm.model import Decoder
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def generate(
     model: Decoder,
-    tokenizer: CharTokenizer,
+    tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int = Settings.max_new_tokens,
     temperature: float = Settings.temperature,
@@ -55,7 +55,7 @@ def generate(
 
 
 def write(
-    decoder: NumpyDecoder, tokenizer: CharTokenizer, prompt: str, settings: Settings, seeds: Sequence[int | None]
+    decoder: NumpyDecoder, tokenizer: Tokenizer, prompt: str, settings: Settings, seeds: Sequence[int | None]
 ) -> Iterator[tuple[int, str]]:
     """Continue a prompt in several ways at once, a way a seed.
 
@@ -73,9 +73,11 @@ def write(
     ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.context_length :])
     generators = [random.Random(seed) for seed in seeds]
     texts = [StopBefore(settings.stop) for _ in seeds]
+    decoders = [tokenizer.stream() for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
-        for number, (text, token) in enumerate(zip(texts, newest.tolist(), strict=True)):
-            if piece := text.add(tokenizer.decode([token])):
+        for number, (text, decode, token) in enumerate(zip(texts, decoders, newest.tolist(), strict=True)):
+            piece = text.finish() if token in tokenizer.end_of_text else text.add(decode(token))
+            if piece:
                 yield number, piece
         if all(text.ended for text in texts):
             return
@@ -84,15 +86,13 @@ def write(
             yield number, piece
 
 
-def encode_prompt(tokenizer: CharTokenizer, prompt: str) -> list[int]:
+def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """The ids of a prompt; those of a newline (or of the first known character) if it is empty.
 
     Raises:
         ValueError: The prompt has a character that the tokenizer does not know.
     """
-    if not prompt:
-        prompt = "\n" if "\n" in tokenizer.alphabet else tokenizer.alphabet[0]
-    return tokenizer.encode(prompt)
+    return tokenizer.encode(prompt or tokenizer.beginning)
 
 
 def generate_ids(

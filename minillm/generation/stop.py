@@ -36,7 +36,9 @@ class StopBefore:
 
     def finish(self) -> str:
         """There are no more pieces: return what was held back."""
-        return "" if self.ended else self._held
+        held = "" if self.ended else self._held
+        self.ended = True
+        return held
 
 
 def _overlap(text: str, string: str) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from minillm.generation.archive import read_archive
 from minillm.generation.numpy_decoder import weight_shapes
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import restored
 
 PARTS = {
     "state_dict": dict,
@@ -20,7 +20,10 @@ PARTS = {
     "seed": int,
     "global_step": int,
 }
-DATA = {"corpus": (str,), "val_corpus": (str, NoneType), "batch_size": (int,), "sampling": (str,)}
+DATA = {
+    **{"corpus": (str,), "val_corpus": (str, NoneType), "batch_size": (int,), "sampling": (str,)},
+    "vocab_size": (int, NoneType),
+}
 SIZES = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
 CHOICES = {
     "position": ("learned", "rotary"),
@@ -84,12 +87,10 @@ def _check_parts(checkpoint: Any) -> None:
             raise ValueError(f"its {name} is no {kinds[0].__name__}")
     if len(checkpoint["datamodule_hyper_parameters"]) > len(DATA):
         raise ValueError(f"it has more settings of data than {', '.join(DATA)}")
-    if type(checkpoint["tokenizer"].get("alphabet")) is not str:
-        raise ValueError("it has no alphabet")
 
 
 def _check_model(checkpoint: dict[str, Any]) -> None:
-    """The settings, the alphabet and the weights are those of one model."""
+    """The settings, the tokenizer and the weights are those of one model."""
     settings, weights = checkpoint["hyper_parameters"], checkpoint["state_dict"]
     try:
         for name in SIZES:
@@ -104,9 +105,9 @@ def _check_model(checkpoint: dict[str, Any]) -> None:
             raise ValueError("its channels come in no pairs")
         if settings["num_layers"] > len(weights):
             raise ValueError(f"{settings['num_layers']} layers, but {len(weights)} weights")
-        tokenizer = CharTokenizer(checkpoint["tokenizer"]["alphabet"])
-        if tokenizer.vocab_size != settings["vocab_size"]:
-            raise ValueError(f"{tokenizer.vocab_size} characters for {settings['vocab_size']} tokens")
+        vocab_size = restored(checkpoint["tokenizer"]).vocab_size
+        if vocab_size != settings["vocab_size"]:
+            raise ValueError(f"{vocab_size} tokens for the {settings['vocab_size']} of the model")
         expected = {f"{MODEL}{name}": shape for name, shape in weight_shapes(settings).items()}
         if weights.keys() != expected.keys():
             raise ValueError(f"the weights' names differ: {sorted(weights.keys() ^ expected.keys())[0]}")

@@ -1,8 +1,8 @@
 """One token a character."""
 
 import unicodedata
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self
 
 _TYPOGRAPHIC = str.maketrans("‘’‚“”„–—…", "'''\"\"\"--.")
 
@@ -17,6 +17,9 @@ class CharTokenizer:
         ValueError: The alphabet is empty or repeats a character.
     """
 
+    SAVED: ClassVar = {"alphabet": str}
+    end_of_text: ClassVar[list[int]] = []  # nothing stands between two documents
+
     def __init__(self, alphabet: str) -> None:
         self.alphabet = alphabet
         self._ids = {character: index for index, character in enumerate(alphabet)}
@@ -27,6 +30,16 @@ class CharTokenizer:
     def from_text(cls, text: str) -> Self:
         """The tokenizer whose alphabet is the sorted characters of a text."""
         return cls("".join(sorted(set(text))))
+
+    @property
+    def beginning(self) -> str:
+        """What a text without a prompt begins with: a new line, or else the first character."""
+        return "\n" if "\n" in self._ids else self.alphabet[0]
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """The arguments that make this tokenizer again, as plain values."""
+        return {"alphabet": self.alphabet}
 
     @property
     def vocab_size(self) -> int:
@@ -52,6 +65,19 @@ class CharTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Turn token ids back into text."""
         return "".join(self.alphabet[index] for index in ids)
+
+    def stream(self) -> Callable[[int], str]:
+        """To be called with token after token: the text that each adds."""
+        return self.alphabet.__getitem__
+
+    def num_chars(self, token: int) -> int:
+        """How many characters a token stands for."""
+        return 1
+
+    def readable(self, text: str, replace: bool = False) -> str:
+        """The text without the characters that are not known, or with the nearest known ones in their place."""
+        unknown = set(text) - self._ids.keys()
+        return text.translate({ord(character): self.nearest(character) if replace else "" for character in unknown})
 
     def nearest(self, character: str) -> str:
         """The known character most like another: without its accent, in the other case, or next in code order."""

@@ -6,7 +6,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import Tokenizer
 from minillm.training.module import LanguageModel
 
 CELL = 12  # pixels a side
@@ -24,7 +24,7 @@ class AttentionMaps(Callback):
         ValueError: The tokenizer does not know a character of the sentence, or there is none.
     """
 
-    def __init__(self, tokenizer: CharTokenizer, sentence: str | None = None) -> None:
+    def __init__(self, tokenizer: Tokenizer, sentence: str | None = None) -> None:
         if sentence == "":
             raise ValueError("attention_maps.sentence must hold at least one character, got ''")
         self.tokenizer = tokenizer
@@ -35,7 +35,7 @@ class AttentionMaps(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not trainer.is_global_zero or not loggers or trainer.sanity_checking:
             return
-        ids = trainer.datamodule.val_tokens[:32] if self.ids is None else self.ids  # pyright: ignore[reportAttributeAccessIssue]
+        ids = trainer.datamodule.val.tokens[:32] if self.ids is None else self.ids  # pyright: ignore[reportAttributeAccessIssue]
         assert isinstance(pl_module, LanguageModel)
         ids = ids[: pl_module.model.context_length]
         maps = pl_module.model.attention_maps(ids[None].to(pl_module.device))[:, 0].float().cpu()

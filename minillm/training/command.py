@@ -22,6 +22,7 @@ from minillm.errors import exit_on_wrong_input, fail
 from minillm.files import write_whole
 from minillm.generation.checkpoint import RUNS, find
 from minillm.generation.untrusted import read
+from minillm.tokenizer import restored
 from minillm.training.attention_maps import AttentionMaps
 from minillm.training.checkpoint_io import WholeCheckpointIO
 from minillm.training.checkpoints import Checkpoints
@@ -131,9 +132,9 @@ class MiniLLMCLI(LightningCLI):
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(AttentionMaps, "attention_maps")
         parser.link_arguments("data.context_length", "model.context_length")
-        parser.link_arguments("data.vocab_size", "model.vocab_size", apply_on="instantiate")
-        for target in ("samples.tokenizer", "attention_maps.tokenizer"):
-            parser.link_arguments("data", target, compute_fn=attrgetter("tokenizer"), apply_on="instantiate")
+        for target in ("model.vocab_size", "samples.tokenizer", "attention_maps.tokenizer"):
+            get = attrgetter(target.rpartition(".")[2])
+            parser.link_arguments("data", target, compute_fn=get, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
@@ -204,8 +205,7 @@ class MiniLLMCLI(LightningCLI):
         if self.subcommand != "fit":
             settings.trainer.logger = False  # measuring leaves no run folder behind
         if self.checkpoint is not None:
-            alphabet = Namespace(alphabet=self.checkpoint["tokenizer"]["alphabet"])
-            settings.data.tokenizer = Namespace(class_path="minillm.tokenizer.CharTokenizer", init_args=alphabet)
+            settings.data.tokenizer = restored(self.checkpoint["tokenizer"])
         if self.continued is not None:
             run = self.continued
             place = Namespace(save_dir=os.path.relpath(run.parent.parent), name=run.parent.name, version=run.name)
@@ -260,8 +260,7 @@ class MiniLLMCLI(LightningCLI):
                 Path(folder).mkdir(parents=True, exist_ok=True)
             parameters = sum(parameter.numel() for parameter in self.model.parameters())
             data = self.datamodule
-            count = len(data.train_text) + len(data.val_text)
-            text = f"{count:,} characters ({data.vocab_size} different)"
+            text = f"{data.train.characters + data.val.characters:,} characters, {data.vocab_size:,} different tokens"
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
             since = f", from step {self.checkpoint['global_step']}" if self.checkpoint else ""
             print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)

@@ -100,7 +100,8 @@ class LanguageModel(LightningModule):
             self.mean_sliding_loss.update(self._loss(windows, scored), weight=windows[:, 1:][:, -scored:].numel())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss over the whole validation text as `val_loss`, `val_perplexity` and `val_bits_per_char`.
+        """Log the loss over the whole validation text as `val_loss`, and per character, whatever the tokens, as
+        `val_perplexity` and `val_bits_per_char`.
 
         If it was measured with sliding windows too, that is `val_loss_sliding`.
         """
@@ -117,7 +118,7 @@ class LanguageModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the tokenizer with the weights (neither is of use alone), and the seed that the windows came from."""
         checkpoint["seed"] = torch.initial_seed()
-        checkpoint["tokenizer"] = {"alphabet": self.trainer.datamodule.tokenizer.alphabet}  # pyright: ignore[reportAttributeAccessIssue]
+        checkpoint["tokenizer"] = self.trainer.datamodule.tokenizer.saved  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let this run's optimizer settings win over those that the checkpoint was trained with."""
@@ -134,7 +135,9 @@ class LanguageModel(LightningModule):
     def _log_evaluation(self, split: str) -> None:
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
-        values = {"loss": loss, "perplexity": torch.tensor(loss).exp().item(), "bits_per_char": loss / math.log(2)}
+        per_char = loss / self.trainer.datamodule.chars_per_val_token  # pyright: ignore[reportAttributeAccessIssue]
+        perplexity = torch.tensor(per_char).exp().item()
+        values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
         if self.mean_sliding_loss.update_called:
             values["loss_sliding"] = self.mean_sliding_loss.compute().item()
             self.mean_sliding_loss.reset()

@@ -10,7 +10,7 @@ from minillm.generation.checkpoint import newest_in
 from minillm.generation.untrusted import CHOICES, SIZES, check_tensor, read
 
 SHAPES = [f"model.{name}" for name in (*SIZES, *CHOICES) if name not in ("vocab_size", "context_length")]
-UNCHANGED = ("data.context_length", *SHAPES, "model.optimizer", "seed_everything")
+UNCHANGED = ("data.context_length", "data.vocab_size", *SHAPES, "model.optimizer", "seed_everything")
 
 
 def saved_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from minillm.files import write_whole
 from minillm.generation.generate import encode_prompt, generate
 from minillm.generation.settings import Settings
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import Tokenizer
 from minillm.training.module import LanguageModel
 
 
@@ -31,7 +31,7 @@ class Samples(Callback):
 
     def __init__(
         self,
-        tokenizer: CharTokenizer,
+        tokenizer: Tokenizer,
         prompt: str = "",
         max_new_tokens: int = 200,
         temperature: float = 0.8,

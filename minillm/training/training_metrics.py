@@ -28,7 +28,8 @@ class TrainingMetrics(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
         """Count, and log when it is time."""
-        self._chars += batch[:, 1:].numel() * trainer.world_size
+        chars_per_token = trainer.datamodule.chars_per_train_token  # pyright: ignore[reportAttributeAccessIssue]
+        self._chars += batch[:, 1:].numel() * trainer.world_size * chars_per_token
         if trainer.global_step == self._step:
             return  # a batch of several whose gradients make one step
         self._step = trainer.global_step

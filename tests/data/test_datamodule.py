@@ -34,8 +34,8 @@ def attached(data: TextDataModule, **trainer: Any) -> TextDataModule:
 
 def test_the_first_90_percent_are_for_training_and_the_rest_for_validation(corpus: str):
     data = attached(TextDataModule(corpus, context_length=7))
-    assert data.tokenizer.decode(data.train_tokens.tolist()) == ("0123456789" * 13)[:117]
-    assert data.tokenizer.decode(data.val_tokens.tolist()) == ("0123456789" * 13)[117:]
+    assert data.tokenizer.decode(data.train.tokens[:].tolist()) == ("0123456789" * 13)[:117]
+    assert data.tokenizer.decode(data.val.tokens[:].tolist()) == ("0123456789" * 13)[117:]
 
 
 def test_a_step_is_a_batch_of_windows_one_longer_than_the_context(corpus: str):
@@ -58,7 +58,7 @@ def test_ranks_share_the_validation_text_and_draw_windows_of_their_own(corpus: s
         for rank in (0, 1)
     ]
     targets = [batch[:, 1:].flatten() for data in ranks for batch in data.val_dataloader()]
-    assert sorted(torch.cat(targets).tolist()) == sorted(ranks[0].val_tokens[1:].tolist())
+    assert sorted(torch.cat(targets).tolist()) == sorted(ranks[0].val.tokens[1:].tolist())
     first, second = (next(iter(data.train_dataloader())) for data in ranks)
     assert not torch.equal(first, second)
 
@@ -76,8 +76,8 @@ def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(c
 def test_a_validation_text_of_its_own_leaves_the_whole_corpus_for_training(corpus: str, tmp_path: Path):
     (tmp_path / "other.txt").write_text("31415926", encoding="utf-8")
     data = TextDataModule(corpus, val_corpus=str(tmp_path / "other.txt"), context_length=7)
-    assert data.tokenizer.decode(data.train_tokens.tolist()) == "0123456789" * 13
-    assert data.tokenizer.decode(data.val_tokens.tolist()) == "31415926"
+    assert data.tokenizer.decode(data.train.tokens[:].tolist()) == "0123456789" * 13
+    assert data.tokenizer.decode(data.val.tokens[:].tolist()) == "31415926"
 
 
 def test_a_validation_text_has_to_be_in_the_corpus_alphabet(corpus: str, tmp_path: Path):
@@ -103,7 +103,7 @@ def test_a_given_tokenizer_is_kept(corpus: str):
     tokenizer = CharTokenizer("9876543210ab")
     data = attached(TextDataModule(corpus, context_length=7, tokenizer=tokenizer))
     assert data.vocab_size == 12
-    assert data.train_tokens[:3].tolist() == [9, 8, 7]
+    assert data.train.tokens[:3].tolist() == [9, 8, 7]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_given_tokenizer_is_kept(corpus: str):
     [
         (
             {"context_length": 117},
-            "117 characters are for training, where context_length 117 needs at least 118, and 13 are for validation",
+            "117 tokens are for training, where context_length 117 needs at least 118, and 13 are for validation",
         ),
         ({"context_length": 0}, "context_length must be at least 1, got 0"),
         ({"stride": 0}, "stride must be from 1 to 64, got 0"),

@@ -1,0 +1,152 @@
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minillm.data import prepare as module
+from minillm.data.prepare import Prepared, prepare
+from minillm.tokenizer import BytePairTokenizer, CharTokenizer
+
+TEXT = "".join(f"Line {n}: häuser,  at {n * 7919 % 1000} o'clock\n\n" for n in range(400))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MINILLM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    return str(tmp_path / "text.txt")
+
+
+def read(prepared: Prepared) -> tuple[str, str]:
+    decode = prepared.tokenizer.decode
+    return decode(prepared.train.tokens[:].tolist()), decode(prepared.val.tokens[:].tolist())
+
+
+@pytest.mark.parametrize("vocab_size", [None, 300])
+def test_the_first_90_percent_of_the_characters_are_for_training(corpus: str, vocab_size: int | None):
+    prepared, split = prepare(corpus, vocab_size=vocab_size), int(0.9 * len(TEXT))
+    assert read(prepared) == (TEXT[:split], TEXT[split:])
+    assert (prepared.train.characters, prepared.val.characters) == (split, len(TEXT) - split)
+    assert prepared.tokenizer.decode(prepared.whole.tokens[:].tolist()) == TEXT
+
+
+def test_byte_pairs_are_learned_from_the_training_part_alone(corpus: str):
+    prepared = prepare(corpus, vocab_size=300)
+    assert prepared.tokenizer.saved == BytePairTokenizer.from_text(TEXT[: int(0.9 * len(TEXT))], 300).saved
+
+
+@pytest.mark.parametrize("vocab_size", [None, 300])
+def test_pieces_and_processes_change_nothing(corpus: str, vocab_size: int | None, monkeypatch: pytest.MonkeyPatch):
+    expected = prepare(corpus, vocab_size=vocab_size)
+    monkeypatch.setattr(module, "FORMAT", "another")
+    monkeypatch.setattr(module, "PIECE", 1000)
+    monkeypatch.setattr(module, "LONG", 1)
+    found = prepare(corpus, vocab_size=vocab_size)
+    assert found.tokenizer.saved == expected.tokenizer.saved
+    assert found.train.tokens[:].tolist() == expected.train.tokens[:].tolist()
+    assert found.val.tokens[:].tolist() == expected.val.tokens[:].tolist()
+
+
+def test_a_text_is_found_again_by_its_content(corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    first = read(prepare(corpus))
+    (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
+
+    def make(*given: object) -> None:
+        raise AssertionError("it is there already")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_make", make)
+        assert read(prepare(str(tmp_path / "copy.txt"))) == first
+        for differently in ({"vocab_size": 300}, {"tokenizer": CharTokenizer("ab")}):
+            with pytest.raises(AssertionError):
+                prepare(corpus, **differently)
+    Path(corpus).write_text("x" + TEXT[1:], encoding="utf-8")
+    assert read(prepare(corpus))[0].startswith("xine 0")
+
+
+def test_the_numbers_are_of_the_smallest_type(corpus: str, cache: Path):
+    for vocab_size, dtype in ((None, np.uint8), (300, np.uint16)):
+        prepared = prepare(corpus, vocab_size=vocab_size)
+        files = sorted((cache / "tokens").glob("*/tokens.bin"), key=lambda file: file.stat().st_mtime_ns)
+        assert files[-1].stat().st_size == len(prepared.whole.tokens) * np.dtype(dtype).itemsize
+
+
+def test_documents_are_set_apart_by_a_token_where_the_tokenizer_has_one(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, text in (("a.txt", "one two"), ("b.txt", "one"), ("c.txt", ""), ("d.txt", "two two" * 4)):
+        (folder / name).write_text(text)
+    tokenizer = BytePairTokenizer.from_text("one two two", 260)
+    prepared = prepare(str(folder), tokenizer)
+    one, two, end = tokenizer.encode("one"), tokenizer.encode("one two"), tokenizer.end_of_text
+    assert prepared.whole.tokens[:].tolist() == [
+        *two,
+        *end,
+        *one,
+        *end,
+        *end,
+        *prepared.whole.tokens[:].tolist()[len(one + two) + 3 :],
+    ]
+    assert prepare(str(folder)).whole.characters == len("one twoone" + "two two" * 4)
+    assert "".join(read(prepare(str(folder)))) == "one twoone" + "two two" * 4
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_interrupted_preparation_leaves_nothing(
+    corpus: str, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    def fsync(descriptor: int) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "fsync", fsync)
+        with pytest.raises(type(error)):
+            prepare(corpus)
+    assert list((cache / "tokens").iterdir()) == []
+    assert "".join(read(prepare(corpus))) == TEXT
+
+
+def test_what_killed_preparations_left_is_removed_a_day_later(corpus: str, cache: Path):
+    for name, age in ((".old", 2 * 86400), (".new", 60)):
+        (cache / "tokens" / name / "made").mkdir(parents=True)
+        os.utime(cache / "tokens" / name, (time.time() - age,) * 2)
+    prepare(corpus)
+    assert {path.name for path in (cache / "tokens").glob(".*")} == {".new"}
+
+
+@pytest.mark.parametrize("damage", ["tokens.bin", "about.json"])
+def test_a_damaged_preparation_is_made_anew(corpus: str, cache: Path, damage: str):
+    prepare(corpus)
+    (file,) = (cache / "tokens").glob(f"*/{damage}")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "".join(read(prepare(corpus))) == TEXT
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MINILLM_CACHE", str(tmp_path / "file" / "below"))
+    assert "".join(read(prepare(corpus))) == TEXT
+
+
+def test_a_wrong_byte_far_inside_a_file_of_a_folder_is_named(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.txt").write_text("good")
+    (folder / "b.txt").write_bytes("é".encode() * 1_500_000 + b"\xff!")
+    with pytest.raises(ValueError, match=r"b.txt is not UTF-8 text: byte 0xff at offset 3000000"):
+        prepare(str(folder))
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_named(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("good")
+    (tmp_path / "folder" / "b.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(ValueError, match=r"b.txt cannot be read: "):
+        prepare(str(tmp_path / "folder"))
