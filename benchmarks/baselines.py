@@ -19,8 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from minillm.data.corpus import load_text
-from minillm.data.prepare import TRAIN_FRACTION
+from minillm.data.corpus import TRAIN_FRACTION, load_text
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.checkpoint import load
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 import minillm
-from minillm.data import TextDataModule
+from minillm.data.datamodule import TextDataModule
 from minillm.model import Decoder
 
 STRIDE = 16  # from window to window: every character is predicted from several distances

@@ -11,8 +11,8 @@ MAY_IMPORT = {
     "tokenizer": set(),
     "errors": set(),
     "files": set(),
-    "generation": {"model", "tokenizer", "errors"},
     "data": {"tokenizer", "files"},
+    "generation": {"data", "model", "tokenizer", "errors"},
     "training": {"data", "generation", "model", "tokenizer", "errors", "files"},
     "cli": {"errors"},
 }

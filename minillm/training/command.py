@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from minillm.data import TextDataModule
+from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.files import write_whole
 from minillm.generation.checkpoint import RUNS, find

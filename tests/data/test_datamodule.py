@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from minillm.data import TextDataModule
+from minillm.data.datamodule import TextDataModule
 from minillm.tokenizer import CharTokenizer
 
 

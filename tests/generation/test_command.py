@@ -43,7 +43,7 @@ def test_the_replay_command_on_stderr_makes_the_same_text(minillm: Run):
     code, out, err = minillm(
         "predict", "--prompt=-it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
     )
-    replay = shlex.split(err.split("minillm ", 1)[1])
+    replay = shlex.split(err.split("minillm ", 1)[1].split("\nlongest run")[0])
     assert minillm(*replay)[:2] == (code, out)
 
 
@@ -56,7 +56,8 @@ def test_samples_have_seeds_that_follow_each_other_and_can_be_had_alone(minillm:
     assert code == 0
     assert out == "".join(f"{line['text']}\n" for line in lines)
     assert [line["seed"] for line in lines] == [7, 8, 9]
-    assert err.count("\n") == 3
+    assert err.count("\n") == 6
+    assert all(line["longest_copy"] == "" for line in lines)
     assert minillm("predict", "--prompt", "A", "--max_new_tokens", 20, "--seed", 8)[1] == lines[1]["text"]
 
 
@@ -126,3 +127,32 @@ def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(predict, capture_output=True, text=True, timeout=60, env=environment)
     assert (done.returncode, done.stdout) == (0, r"\xe4\xe4")
+
+
+def test_the_longest_run_that_stands_in_the_training_text_is_reported(minillm: Run, tmp_path: Path):
+    text = minillm("predict", "--prompt", "A", "--max_new_tokens", 60, "--seed", 3)[1]
+    (tmp_path / "text.txt").write_text(f"something else {text[10:40]}| and more" + "." * 20)
+    flags = ("--prompt", "A", "--max_new_tokens", 60, "--seed", 3, "--output", tmp_path / "out.jsonl")
+    _, _, err = minillm("predict", *flags, "--corpus", tmp_path / "text.txt")
+    assert f"longest run that stands in the training text: 30 characters, {text[10:40]!r}" in err
+    assert json.loads((tmp_path / "out.jsonl").read_text())["longest_copy"] == text[10:40]
+
+
+def test_a_training_text_that_is_gone_is_said_once(minillm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "text.txt"
+    path.write_text("What is written here?\n" * 40)
+    monkeypatch.chdir(tmp_path)
+    minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")
+    path.unlink()
+    code, out, err = minillm("predict", "--prompt", "W", "--max_new_tokens", 20, "--num_samples", 2)
+    assert code == 0, err
+    assert err.count("copies are not looked for: corpus 'text.txt' is not here") == 1
+
+
+@pytest.mark.parametrize(("way", "prompt", "done"), [("skip", "caf", "skipped"), ("replace", "cafe", "replaced")])
+def test_unknown_characters_can_be_left_out_or_replaced(minillm: Run, way: str, prompt: str, done: str):
+    flags = ("--max_new_tokens", 20, "--seed", 1)
+    code, out, err = minillm("predict", "--prompt", "café", "--on_unknown", way, *flags)
+    assert f"{done}, as the model does not know them: 'é'" in err
+    assert (code, out) == minillm("predict", "--prompt", prompt, *flags)[:2]
+    assert f"--prompt={prompt}" in err  # the command that makes it again

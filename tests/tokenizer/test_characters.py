@@ -32,6 +32,13 @@ def test_the_nearest_character_is_the_one_a_person_would_take(unknown: str, alph
     assert CharTokenizer(alphabet).nearest(unknown) == nearest
 
 
+def test_a_text_can_be_made_readable():
+    tokenizer = CharTokenizer("acef")
+    assert tokenizer.readable("cafétéra!") == "cafa"
+    assert tokenizer.readable("café", replace=True) == "cafe"
+    assert tokenizer.readable("cafe") == "cafe"
+
+
 @pytest.mark.parametrize("alphabet", ["", "aba"])
 def test_an_alphabet_that_is_empty_or_repeats_itself_is_refused(alphabet: str):
     with pytest.raises(ValueError, match="alphabet"):
