@@ -13,6 +13,7 @@ from typing import NamedTuple
 from minillm.data import shakespeare
 from minillm.files import write_whole
 
+LARGEST = 2**28  # bytes of a file that is read without being asked for
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _log = logging.getLogger(__name__)
@@ -123,6 +124,15 @@ def load_text(corpus: str) -> str:
         ValueError: There is no such corpus, it is empty, or a file of it cannot be read or is not UTF-8.
     """
     return "".join(text for document in documents_of(corpus) for text in document.read(2**20))
+
+
+def is_at_hand(corpus: str) -> bool:
+    """Whether a corpus can be read, and should be though only a checkpoint names it, which may come from anyone.
+
+    Not a folder, which could be the whole disk; and of files only those of up to 256 MB.
+    """
+    path = Path(os.path.expanduser(corpus))  # noqa: PTH111
+    return corpus in NAMED or (path.is_file() and path.stat().st_size <= LARGEST)
 
 
 def cache_folder() -> Path:

@@ -29,6 +29,7 @@ class TextDataModule(LightningDataModule):
         num_workers: Processes that prepare batches; with 0 the training process does, in 0.1 ms a batch.
         vocab_size: Tokens of a byte-pair tokenizer that learns from the corpus; by default a token is a character.
         tokenizer: One that is there already, instead.
+        grow_tokenizer: Whether that one takes up the characters of the corpus that it does not know.
 
     Raises:
         ValueError: A number is out of range, or the corpus cannot be had, or is too short for so many tokens, or for
@@ -47,6 +48,7 @@ class TextDataModule(LightningDataModule):
         num_workers: int = 0,
         vocab_size: int | None = None,
         tokenizer: Tokenizer | None = None,
+        grow_tokenizer: bool = False,
     ) -> None:
         super().__init__()
         self.stride = max(context_length // 4, 1) if stride is None else stride
@@ -64,7 +66,7 @@ class TextDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.sampling = sampling
         self.num_workers = num_workers
-        prepared = prepare(corpus, tokenizer, vocab_size)
+        prepared = prepare(corpus, tokenizer, vocab_size, grow_tokenizer)
         self.tokenizer = prepared.tokenizer
         self.train, self.val = prepared.train, prepared.val
         if val_corpus is not None:

@@ -43,7 +43,9 @@ class Prepared(NamedTuple):
     whole: Part
 
 
-def prepare(corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | None = None) -> Prepared:
+def prepare(
+    corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | None = None, grow: bool = False
+) -> Prepared:
     """The token ids of a corpus, found again if they were made before.
 
     They are kept below `cache_folder()`, in a folder named after the content of the corpus and the way of tokenizing.
@@ -53,6 +55,7 @@ def prepare(corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | N
         corpus: As for `documents_of`.
         tokenizer: How text becomes tokens; by default a new one is made for this text.
         vocab_size: Tokens of the new one, which learns byte pairs; None: it knows the characters of the text.
+        grow: Whether the tokenizer that is given takes up the characters that it does not know.
 
     Raises:
         ValueError: The corpus cannot be had, or the tokenizer does not know a character of it, or it is too short to
@@ -61,7 +64,7 @@ def prepare(corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | N
     """
     documents = documents_of(corpus)
     how = tokenizer.saved if tokenizer else vocab_size
-    content = [json.dumps([FORMAT, how]), *(document.sha256() for document in documents)]
+    content = [json.dumps([FORMAT, how, grow]), *(document.sha256() for document in documents)]
     folder = cache_folder() / "tokens" / hashlib.sha256("\n".join(content).encode()).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _found(folder)
@@ -72,7 +75,7 @@ def prepare(corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | N
     with tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".") as staging:
         made = Path(staging, "made")
         made.mkdir()
-        _make(documents, tokenizer, vocab_size, made)
+        _make(documents, tokenizer, vocab_size, grow, made)
         if writable:
             rmtree(folder, ignore_errors=True)  # it was damaged
             with suppress(OSError):  # another process was faster
@@ -81,7 +84,9 @@ def prepare(corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | N
         return _found(made)
 
 
-def _make(documents: list[Document], tokenizer: Tokenizer | None, vocab_size: int | None, folder: Path) -> None:
+def _make(
+    documents: list[Document], tokenizer: Tokenizer | None, vocab_size: int | None, grow: bool, folder: Path
+) -> None:
     """Tokenize documents, into `tokens.bin` and `about.json`."""
     size = sum(document.size for document in documents)
     processes = (os.cpu_count() or 1) if size >= LONG else 1
@@ -89,13 +94,13 @@ def _make(documents: list[Document], tokenizer: Tokenizer | None, vocab_size: in
         characters, alphabet = 0, set[str]()
         for text in _shown(progress, "reading", _texts(documents), size):
             characters += len(text)
-            if tokenizer is None and vocab_size is None:
+            if grow or (tokenizer is None and vocab_size is None):
                 alphabet.update(text)
         split = int(TRAIN_FRACTION * characters)
         if tokenizer is None and vocab_size is not None:
             texts = _shown(progress, "learning words", _cut(_texts(documents), split), split)
             tokenizer = BytePairTokenizer.from_words(count_words(_pieces(texts, split), processes), vocab_size)
-        tokenizer = tokenizer or CharTokenizer("".join(sorted(alphabet)))
+        tokenizer = tokenizer.grown(alphabet) if tokenizer else CharTokenizer("".join(sorted(alphabet)))
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         texts = _shown(progress, "tokenizing", _cut(_texts(documents), split), characters)
         parts = {"train": split, "val": characters - split}

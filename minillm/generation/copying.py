@@ -1,14 +1,12 @@
 """Writing or reciting: what of a sample stands in the training text, character for character."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minillm.data.corpus import NAMED, TRAIN_FRACTION, load_text
+from minillm.data.corpus import TRAIN_FRACTION, is_at_hand, load_text
 
-LARGEST = 2**28  # bytes of a text that is read without being asked to
 BLOCK = 8  # bytes
 SHORTEST = 2 * BLOCK - 1  # bytes: a run this long holds a whole block, wherever it lies
 
@@ -21,11 +19,10 @@ def training_text(data: dict[str, Any], corpus: str | None = None) -> bytes:
         corpus: Where that text is now; None: where it was.
 
     Raises:
-        ValueError: It is not here; or it is a folder or large, and only a checkpoint says so, which may come from anyone.
+        ValueError: It is not here, or it was not asked for and is not to be read unasked.
     """
-    path = Path(data["corpus"]).expanduser()
-    if corpus is None and data["corpus"] not in NAMED and (not path.is_file() or path.stat().st_size > LARGEST):
-        raise ValueError(f"corpus {data['corpus']!r} is not here, or a folder, or more than {LARGEST >> 20} MB")
+    if corpus is None and not is_at_hand(data["corpus"]):
+        raise ValueError(f"corpus {data['corpus']!r} is not here, or a folder, or very large")
     text = load_text(data["corpus"] if corpus is None else corpus)
     return (text if data["val_corpus"] else text[: int(TRAIN_FRACTION * len(text))]).encode()
 

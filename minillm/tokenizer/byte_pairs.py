@@ -130,6 +130,10 @@ class BytePairTokenizer:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return lambda token: decoder.decode(self.token_bytes(token))
 
+    def grown(self, characters: Iterable[str]) -> Self:
+        """Itself: it can write every character already."""
+        return self
+
     def num_chars(self, token: int) -> int:
         """How many characters begin in a token."""
         return sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(token))

@@ -31,6 +31,10 @@ class CharTokenizer:
         """The tokenizer whose alphabet is the sorted characters of a text."""
         return cls("".join(sorted(set(text))))
 
+    def grown(self, characters: Iterable[str]) -> Self:
+        """The tokenizer that knows these too: the ids of the others stay as they are."""
+        return type(self)(self.alphabet + "".join(sorted(set(characters) - self._ids.keys())))
+
     @property
     def beginning(self) -> str:
         """What a text without a prompt begins with: a new line, or else the first character."""

@@ -9,25 +9,27 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
-from minillm.files import write_whole
-from minillm.generation.checkpoint import RUNS, find
+from minillm.generation.checkpoint import find
 from minillm.generation.untrusted import read
 from minillm.tokenizer import restored
 from minillm.training.attention_maps import AttentionMaps
 from minillm.training.checkpoint_io import WholeCheckpointIO
 from minillm.training.checkpoints import Checkpoints
+from minillm.training.config_file import ConfigFile
 from minillm.training.ending import one_line_endings
 from minillm.training.final_validation import FinalValidation
+from minillm.training.fine_tuning import KEPT, Forgetting, begin_from, describe, shape_settings
 from minillm.training.memory import check_size, keep_freed_memory
 from minillm.training.metrics_table import MetricsTable
 from minillm.training.module import LanguageModel
@@ -35,24 +37,11 @@ from minillm.training.parser import Parser
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
-from minillm.training.resume import UNCHANGED, changes, epochs_done, is_elsewhere, run_to_continue, saved_settings
+from minillm.training.resume import UNCHANGED, epochs_done, is_elsewhere, run_to_continue, saved_settings
 from minillm.training.samples import Samples
+from minillm.training.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
 from minillm.training.training_metrics import TrainingMetrics
 
-TRAINER_DEFAULTS = {
-    "max_steps": 4000,
-    "max_epochs": -1,
-    "val_check_interval": 500,
-    "check_val_every_n_epoch": None,
-    "log_every_n_steps": 50,
-    "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the datamodule gives every rank its own windows
-    "enable_model_summary": False,
-    "logger": {
-        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
-        "init_args": {"save_dir": str(RUNS), "name": "minillm", "default_hp_metric": False},
-    },
-}
 HARMLESS_WARNINGS = (
     "does not have many workers",  # a batch is one gather of 0.1 ms
     "You're resuming from a checkpoint that ended before the epoch ended",  # BatchNumbers goes on where it stopped
@@ -88,37 +77,11 @@ def run(args: list[str]) -> None:
     )
 
 
-class ConfigFile(Callback):
-    """Keep the resolved configuration of a training run in its folder.
-
-    Args:
-        text: The configuration, in YAML.
-        resumed_step: The step that the run goes on from.
-    """
-
-    def __init__(self, text: str, resumed_step: int) -> None:
-        self.text = text
-        self.resumed_step = resumed_step
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config.yaml; when a resumed run changes settings, say which, and keep the old ones beside it."""
-        folder = trainer.log_dir  # asked in every process: the answer is broadcast
-        if not trainer.is_global_zero or not trainer.loggers or not folder:
-            return
-        path = Path(folder, "config.yaml")
-        if path.exists():
-            old = path.read_bytes()
-            for change in changes(yaml.safe_load(old), yaml.safe_load(self.text)):
-                print(f"changed from here on: {change}", flush=True)
-            if old != self.text.encode():
-                write_whole(path.with_name(f"config_until_step_{self.resumed_step}.yaml"), old)
-        write_whole(path, self.text.encode())
-
-
 class MiniLLMCLI(LightningCLI):
     """LightningCLI where shared settings are given once, and a checkpoint brings its own."""
 
-    checkpoint: dict[str, Any] | None = None  # what the command begins with
+    checkpoint: dict[str, Any] | None = None  # what the command goes on from, or measures
+    base: dict[str, Any] | None = None  # whose weights a new run begins with
     continued: Path | None = None  # the run folder that training goes on in
 
     @staticmethod
@@ -127,7 +90,8 @@ class MiniLLMCLI(LightningCLI):
         return {name: skip for name, skip in LightningCLI.subcommands().items() if name != "predict"}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the configurable callbacks and the links."""
+        """Add the configurable callbacks, the links, and what is about the command."""
+        parser.add_argument("--init_from", type=str | None, default=None)
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(Samples, "samples")
         parser.add_lightning_class_args(AttentionMaps, "attention_maps")
@@ -141,6 +105,9 @@ class MiniLLMCLI(LightningCLI):
         self.config = parser.parse_args(args)
         command = self.config.subcommand
         given = self.config[command].ckpt_path
+        if self.config[command].init_from is not None:
+            self._parse_init_from(parser, args)
+            return
         if command == "fit" and given is None:
             return
         with exit_on_wrong_input():
@@ -165,6 +132,30 @@ class MiniLLMCLI(LightningCLI):
             with exit_on_wrong_input(KeyError, TypeError):
                 self._continue_run(settings, path)
 
+    def _parse_init_from(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse again; the shape of the model is that of the checkpoint whose weights it begins with."""
+        command = self.config.subcommand
+        if command != "fit" or self.config.fit.ckpt_path is not None:
+            fail("--init_from begins a new run of fit with old weights: leave it out here, or leave --ckpt_path out")
+        with exit_on_wrong_input():
+            path = find(self.config.fit.init_from)
+            self.base = read(path, torch.tensor)
+        saved = shape_settings(self.base)
+        self._subcommand_parsers["fit"].set_defaults(saved)
+        self.config = parser.parse_args(args)
+        settings = self.config.fit
+        settings.init_from = str(path)
+        for name in KEPT:
+            if settings[name] != saved[name]:
+                fail(f"--{name} {settings[name]} does not fit {path}, which has {saved[name]}: leave it out")
+        if settings.data.tokenizer is not None:
+            fail(f"--data.tokenizer is in {path} already: leave it out")
+        if settings.model.position == "learned" and settings.data.context_length > saved["data.context_length"]:
+            fail(
+                f"--data.context_length {settings.data.context_length} is more than the {saved['data.context_length']} "
+                f"positions that {path} has learned: give no more (a model with rotary positions takes any number)"
+            )
+
     def _continue_run(self, settings: Namespace, path: Path) -> None:
         """Train on in the checkpoint's run folder, unless another is asked for or that run has gone on since."""
         assert self.checkpoint is not None
@@ -177,6 +168,7 @@ class MiniLLMCLI(LightningCLI):
         run = run_to_continue(path, self.checkpoint)
         if run is not None and not is_elsewhere(trainer.logger, run, TRAINER_DEFAULTS["logger"]["init_args"]):
             self.continued = run
+            settings.init_from = yaml.safe_load((run / "config.yaml").read_text("utf-8"))["init_from"]
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: LightningCLI's version lets a checkpoint's settings override what is given."""
@@ -193,8 +185,8 @@ class MiniLLMCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle what depends on the machine, on the command and on the checkpoint."""
         settings = self.config[str(self.subcommand)]
-        _check_trainer(settings.trainer)
-        _check_schedule(settings.model.schedule, settings.trainer)
+        check_trainer(settings.trainer)
+        check_schedule(settings.model.schedule, settings.trainer)
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
             check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
@@ -206,6 +198,8 @@ class MiniLLMCLI(LightningCLI):
             settings.trainer.logger = False  # measuring leaves no run folder behind
         if self.checkpoint is not None:
             settings.data.tokenizer = restored(self.checkpoint["tokenizer"])
+        if self.base is not None:
+            settings.data.tokenizer, settings.data.grow_tokenizer = restored(self.base["tokenizer"]), True
         if self.continued is not None:
             run = self.continued
             place = Namespace(save_dir=os.path.relpath(run.parent.parent), name=run.parent.name, version=run.name)
@@ -215,6 +209,9 @@ class MiniLLMCLI(LightningCLI):
         """Build everything; what goes wrong here was configured wrongly."""
         with exit_on_wrong_input(MisconfigurationException):
             super().instantiate_classes()
+            if self.base is not None:
+                begin_from(self.base, self.model.model)
+                self.trainer.callbacks.append(Forgetting(self.base, self.datamodule))  # pyright: ignore[reportAttributeAccessIssue]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The Trainer, with the callbacks that are always on, and metrics.csv beside TensorBoard's events."""
@@ -264,6 +261,9 @@ class MiniLLMCLI(LightningCLI):
             where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
             since = f", from step {self.checkpoint['global_step']}" if self.checkpoint else ""
             print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)
+            if self.base is not None:
+                init_from = self.config.fit.init_from
+                print(f"begins with the weights of {init_from}, {describe(self.base, data)}", flush=True)
 
     def after_fit(self) -> None:
         """Say what came out and how to write with it."""
@@ -271,27 +271,3 @@ class MiniLLMCLI(LightningCLI):
         if self.trainer.is_global_zero and kept.best.exists():
             path = os.path.relpath(kept.best)
             print(f"best val_loss {kept.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")
-
-
-def _check_schedule(schedule: str, trainer: Namespace) -> None:
-    endless = trainer.max_steps < 0 and (trainer.max_epochs or -1) < 0
-    if schedule != "constant" and endless:
-        fail(f"model.schedule {schedule} falls to 0 at the end of the run: give trainer.max_steps or max_epochs")
-
-
-def _check_trainer(trainer: Namespace) -> None:
-    """Refuse the values that Lightning takes and then stumbles over."""
-    if trainer.max_steps == 0:
-        fail("trainer.max_steps must be at least 1, or -1 for no limit, got 0")
-    if trainer.accumulate_grad_batches < 1:
-        fail(f"trainer.accumulate_grad_batches must be at least 1, got {trainer.accumulate_grad_batches}")
-    if trainer.check_val_every_n_epoch == 0:
-        fail("trainer.check_val_every_n_epoch must be at least 1, or null for steps alone, got 0")
-    if trainer.overfit_batches:
-        fail("trainer.overfit_batches has no meaning for windows drawn at random: give a short --data.corpus instead")
-    if str(trainer.precision) not in ("None", "32", "32-true", "16-mixed", "bf16-mixed"):
-        fail(f"trainer.precision must be 32-true, bf16-mixed or 16-mixed: weights are float32; got {trainer.precision}")
-    if isinstance(trainer.val_check_interval, int | float) and trainer.val_check_interval <= 0:
-        fail(f"trainer.val_check_interval must be more than 0, got {trainer.val_check_interval}")
-    if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:
-        fail(f"trainer.log_every_n_steps must be at least 1, or 0 for never, got {trainer.log_every_n_steps}")

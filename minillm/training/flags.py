@@ -28,6 +28,7 @@ WITHOUT_SECTION = {
     "config": "a YAML file with any of these; flags after it win",
     "ckpt_path": "a checkpoint file, a run folder, or best or last of the newest run; fit goes on from it, the others "
     "measure it (their default: best)",
+    "init_from": "begin a new run with the weights and the tokenizer of this checkpoint (fine-tuning)",
     "seed_everything": "of the weights, the dropout and the windows (default: 1337)",
     "print_config": "print the whole configuration, and do nothing else",
     "help": "show this",

@@ -27,6 +27,7 @@ class LanguageModel(LightningModule):
         decay_fraction: Which last part of the run it falls in, at most 1; it is flat before.
         weight_decay: Of matrices, by either optimizer.
         beta2: How much of the mean of squared gradients AdamW keeps from step to step.
+        frozen_blocks: The first blocks, as many of them, stay as they are.
         decoder: The decoder's arguments.
 
     Raises:
@@ -43,11 +44,15 @@ class LanguageModel(LightningModule):
         decay_fraction: float = 1.0,
         weight_decay: float = 0.1,
         beta2: float = 0.999,
+        frozen_blocks: int = 0,
         **decoder: Any,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.model = Decoder(**decoder)
+        if not 0 <= frozen_blocks <= len(self.model.blocks):
+            raise ValueError(f"frozen_blocks must be from 0 to {len(self.model.blocks)}, got {frozen_blocks}")
+        self.model.blocks[:frozen_blocks].requires_grad_(False)
         self.mean_loss, self.mean_sliding_loss = MeanMetric(), MeanMetric()
         self.configure_optimizers()  # so that a wrong value is refused before anything is written
         if warmup_steps < 0:
@@ -89,15 +94,15 @@ class LanguageModel(LightningModule):
 
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
         """The mean loss, in nats a token, over windows (B, T + 1)."""
-        return self._loss(windows)
+        return self.loss(windows)
 
     def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
         """Take windows (B, up to T + 1) into the mean; or, of sliding ones, as many last targets as come with them."""
         if isinstance(batch, Tensor):
-            self.mean_loss.update(self._loss(batch), weight=batch[:, 1:].numel())
+            self.mean_loss.update(self.loss(batch), weight=batch[:, 1:].numel())
         else:
             windows, scored = batch
-            self.mean_sliding_loss.update(self._loss(windows, scored), weight=windows[:, 1:][:, -scored:].numel())
+            self.mean_sliding_loss.update(self.loss(windows, scored), weight=windows[:, 1:][:, -scored:].numel())
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss over the whole validation text as `val_loss`, and per character, whatever the tokens, as
@@ -127,8 +132,13 @@ class LanguageModel(LightningModule):
         for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: value for name, value in ours.items() if name != "params"})
 
-    def _loss(self, windows: Tensor, scored: int = 0) -> Tensor:
-        """The mean over the last `scored` targets of each window; 0: over all."""
+    def loss(self, windows: Tensor, scored: int = 0) -> Tensor:
+        """The mean loss, in nats a token.
+
+        Args:
+            windows: (B, T + 1) token ids.
+            scored: How many targets at the end of each window count; 0: all.
+        """
         logits, targets = self.model(windows[:, :-1])[:, -scored:], windows[:, 1:][:, -scored:]
         return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
 

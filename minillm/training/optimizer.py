@@ -26,7 +26,7 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: fl
     Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization".
     """
     _check(beta2, learning_rate=learning_rate, weight_decay=weight_decay)
-    parameters = list(model.parameters())
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim != 2], "weight_decay": 0.0},
@@ -64,7 +64,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
     ) -> None:
         _check(beta2, learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay)
-        named = list(model.named_parameters())
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         hidden = [p for name, p in named if name.startswith("blocks.") and p.ndim == 2]
         tables = [p for name, p in named if not name.startswith("blocks.") and p.ndim == 2]
         others = [p for _, p in named if p.ndim != 2]

@@ -144,7 +144,7 @@ def test_a_training_text_that_is_gone_is_said_once(minillm: Run, tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")
     path.unlink()
-    code, out, err = minillm("predict", "--prompt", "W", "--max_new_tokens", 20, "--num_samples", 2)
+    code, _, err = minillm("predict", "--prompt", "W", "--max_new_tokens", 20, "--num_samples", 2)
     assert code == 0, err
     assert err.count("copies are not looked for: corpus 'text.txt' is not here") == 1
 

@@ -1,0 +1,144 @@
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import minillm as package
+from minillm.model import Decoder
+from minillm.training.fine_tuning import begin_from
+from tests.conftest import CONFIGS
+
+Run = Callable[..., tuple[int, str, str]]
+TEXT = "été: où est le garçon?\n" * 200
+
+
+@pytest.fixture
+def finetune(in_smoke_run: Path, tmp_path: Path) -> list[object]:
+    """The beginning of a command that fine-tunes the smoke run's model, a few steps long, in a folder of its own."""
+    (tmp_path / "mine.txt").write_text(TEXT, encoding="utf-8")
+    flags = ["--data.corpus", tmp_path / "mine.txt", "--trainer.logger.save_dir", tmp_path, "--trainer.max_steps", 6]
+    return ["fit", "--config", CONFIGS / "finetune.yaml", "--init_from", in_smoke_run, *flags]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_old_weights_stay_and_new_characters_get_rows_of_their_own(
+    finetune: list[object], minillm: Run, tmp_path: Path
+):
+    code, out, err = minillm(*finetune, "--model.learning_rate", 0, "--model.weight_decay", 0)
+    assert code == 0, err
+    assert "with 3 new characters: 'ç' 'é' 'ù'" in out
+    old, new = weights(Path("lightning_logs/smoke/version_0")), weights(tmp_path / "finetune" / "version_0")
+    assert old.keys() == new.keys()
+    for name, weight in old.items():
+        assert torch.equal(new[name][: len(weight)], weight), name
+    assert len(new["model.token_embedding.weight"]) == len(new["model.output_head.weight"]) == 65 + 3
+    model, tokenizer = package.load(tmp_path / "finetune" / "version_0")
+    assert tokenizer.decode(tokenizer.encode("garçon")) == "garçon"
+    assert model.context_length == 16
+
+
+def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object], minillm: Run, tmp_path: Path):
+    _, out, _ = minillm(*finetune, "--trainer.val_check_interval", 3)
+    (new,) = re.findall(r"val_loss on the new text: (\S+) before, (\S+) after", out)
+    (old,) = re.findall(r"val_loss on the old text: (\S+) before, (\S+) after", out)
+    assert float(new[1]) < float(new[0])
+    with (tmp_path / "finetune" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(new[1]) == pytest.approx(float([row["val_loss"] for row in rows if row["val_loss"]][-1]), abs=1e-4)
+    assert [row["val_loss_old_text"][:5] for row in rows if row["val_loss_old_text"]] == [old[0][:5], old[1][:5]]
+
+
+def test_the_old_text_may_be_gone(finetune: list[object], minillm: Run, tmp_path: Path):
+    minillm(*finetune)
+    (tmp_path / "mine.txt").rename(tmp_path / "newer.txt")
+    again = [*finetune, "--init_from", tmp_path / "finetune" / "version_0", "--data.corpus", tmp_path / "newer.txt"]
+    code, out, _ = minillm(*again)
+    assert code == 0
+    assert "with 0 new characters" in out
+    assert "the old text is not here: what was forgotten is not known" in out
+
+
+def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
+    finetune: list[object], minillm: Run, tmp_path: Path
+):
+    for optimizer in ("adamw", "muon"):
+        flags = ("--model.frozen_blocks", 1, "--model.optimizer", optimizer, "--trainer.logger.name", optimizer)
+        assert minillm(*finetune, *flags)[0] == 0
+        run = tmp_path / optimizer / "version_0"
+        code, _, err = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
+        assert code == 0, err
+        old, new = weights(Path("lightning_logs/smoke/version_0")), weights(run)
+        for name, weight in old.items():
+            same = torch.equal(new[name][: len(weight)], weight)
+            assert same == name.startswith("model.blocks"), name
+
+
+def test_a_run_that_goes_on_still_says_what_it_began_from(finetune: list[object], minillm: Run, tmp_path: Path):
+    minillm(*finetune)
+    run = tmp_path / "finetune" / "version_0"
+    code, out, _ = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
+    assert code == 0
+    assert "--init_from" not in out
+    assert yaml.safe_load((run / "config.yaml").read_text())["init_from"].endswith(
+        "smoke/version_0/checkpoints/best.ckpt"
+    )
+
+
+def test_a_longer_context_needs_rotary_positions_and_a_shorter_one_does_not(
+    finetune: list[object], minillm: Run, refused: Callable[..., str], tmp_path: Path
+):
+    assert "more than the 16 positions that" in refused(*finetune, "--data.context_length", 17)
+    assert minillm(*finetune, "--data.context_length", 8)[0] == 0
+    assert package.load(tmp_path / "finetune" / "version_0")[0].context_length == 8
+    rotary = ("--model.position", "rotary", "--trainer.logger.save_dir", tmp_path, "--trainer.logger.name", "rotary")
+    minillm("fit", "--config", CONFIGS / "smoke.yaml", *rotary)
+    longer = [*finetune, "--init_from", tmp_path / "rotary" / "version_0", "--data.context_length", 40]
+    assert minillm(*longer)[0] == 0
+    assert package.load(tmp_path / "finetune" / "version_1")[0].context_length == 40
+
+
+def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp_path: Path):
+    pairs = ("--data.vocab_size", 300, "--trainer.logger.save_dir", tmp_path, "--trainer.logger.name", "pairs")
+    assert minillm("fit", "--config", CONFIGS / "smoke.yaml", *pairs)[0] == 0
+    code, out, _ = minillm(*finetune, "--init_from", tmp_path / "pairs" / "version_0")
+    assert code == 0
+    assert "with its byte pairs" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--model.embed_dim", 32), "--model.embed_dim 32 does not fit .*best.ckpt, which has 16: leave it out"),
+        (("--data.vocab_size", 300), "--data.vocab_size 300 does not fit .*best.ckpt, which has None: leave it out"),
+        (("--ckpt_path", "last"), "--init_from begins a new run of fit with old weights"),
+        (("--data.tokenizer.alphabet", "abc"), "--data.tokenizer is in .*best.ckpt already"),
+        (("--init_from", "nowhere"), "no checkpoint at 'nowhere'"),
+        (("--model.frozen_blocks", 2), "frozen_blocks must be from 0 to 1, got 2"),
+    ],
+)
+def test_what_does_not_fit_the_old_weights_is_refused(
+    finetune: list[object], refused: Callable[..., str], flags: tuple[object, ...], message: str
+):
+    assert re.search(message, refused(*finetune, *flags))
+
+
+def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[..., str]):
+    assert "--init_from begins a new run of fit" in refused("validate", "--init_from", "last")
+
+
+def test_rows_and_positions_are_copied_as_far_as_they_go():
+    old = Decoder(5, 8, embed_dim=4, num_layers=1, num_heads=2)
+    new = Decoder(7, 6, embed_dim=4, num_layers=1, num_heads=2)
+    rows = new.output_head.weight[5:].clone()
+    begin_from({"state_dict": {f"model.{name}": weight for name, weight in old.state_dict().items()}}, new)
+    ids = torch.randint(5, (2, 6))
+    old.eval(), new.eval()
+    torch.testing.assert_close(new(ids)[..., :5], old(ids))
+    assert torch.equal(new.output_head.weight[5:], rows)
