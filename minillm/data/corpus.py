@@ -91,7 +91,8 @@ def documents_of(corpus: str) -> list[Document]:
 
     Args:
         corpus: `tinyshakespeare`, `shakespeare` (all the plays), `other_plays` (those that tinyshakespeare has nothing
-            of), or the path of a UTF-8 text file or of a folder of them, which are read in the order of their names.
+            of), or the path of a UTF-8 text file, or of a folder or a pattern (`src/**/*.py`) of them, which are read
+            in the order of their names.
 
     Returns:
         At least one, of which at least one is not empty.
@@ -110,7 +111,12 @@ def documents_of(corpus: str) -> list[Document]:
     elif path.is_file():
         files = [path]
     else:
-        raise ValueError(f"corpus {corpus!r} is not {', '.join(NAMED)}, nor an existing file or folder")
+        matching = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        files = sorted(file for file in matching if file.is_file())
+    if not files and not path.is_dir():
+        raise ValueError(
+            f"corpus {corpus!r} is not {', '.join(NAMED)}, nor an existing file, folder or pattern of files"
+        )
     documents = [Document(file) for file in files]
     if not any(document.size for document in documents):
         raise ValueError(f"corpus {corpus!r} is empty: there is nothing to learn from")

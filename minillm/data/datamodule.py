@@ -18,7 +18,8 @@ class TextDataModule(LightningDataModule):
     """Serve windows of a text for training, and the rest of the text, whole, for validation.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file or of a folder of them.
+        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file, or of a folder or a
+            pattern of them.
         val_corpus: A text to validate on, whole; by default the last tenth of `corpus`, which then is not trained on.
         context_length: Tokens the model looks at together.
         batch_size: Windows in a batch.

@@ -93,6 +93,15 @@ def test_a_folder_is_its_files_in_the_order_of_their_names_without_hidden_ones(t
     assert load_text(str(tmp_path)) == "onetwothree"
 
 
+def test_a_pattern_is_the_files_that_it_fits(tmp_path: Path):
+    (tmp_path / "b").mkdir()
+    for name in ("b/2.py", "1.py", "b/2.pyc", "1.txt"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    assert load_text(f"{tmp_path}/**/*.py") == "1.pyb/2.py"
+    with pytest.raises(ValueError, match="nor an existing file, folder or pattern of files"):
+        load_text(f"{tmp_path}/*.rs")
+
+
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path):
     (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbfna\xc3\xafve \xf0\x9f\x99\x82")
     assert load_text(str(tmp_path / "bom.txt")) == "naïve 🙂"
