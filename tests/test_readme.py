@@ -32,6 +32,11 @@ def test_every_command_of_ours_runs(
     if arguments[0] == "fit":
         monkeypatch.chdir(tmp_path)
         Path("my.txt").write_text("To be, or not to be.\n" * 100)
+        Path("src/package").mkdir(parents=True)
+        words = " ".join(f"name{number * 7919 % 1000}" for number in range(4000))
+        Path("src/package/module.py").write_text(f"{words}\n" * 2)
+        if "--init_from" in arguments:
+            minillm("fit", "--config", ROOT / "configs" / "smoke.yaml")
         if arguments[-2:] == ["--ckpt_path", "last"]:  # goes on from what came before it
             minillm(*arguments[:-2], "--trainer.max_steps", 1, "--trainer.limit_val_batches", 2)
     if "--output" in arguments:

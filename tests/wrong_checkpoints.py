@@ -56,6 +56,12 @@ def write_checkpoints(whole: Path) -> None:
         "negative.ckpt": {**good, "global_step": -1},
         "optimizer.ckpt": {**good, "optimizer_states": [made_up], "global_step": 10},
         "loops.ckpt": {**good, "loops": {"fit_loop": {}}, "global_step": 10},
+        "later.ckpt": {**good, "tokenizer": {"merges": [[0, 999]], "special_tokens": []}},
+        "wordy.ckpt": {**good, "tokenizer": {"merges": [["a", "b"]], "special_tokens": []}},
+        "swollen.ckpt": {
+            **good,
+            "tokenizer": {"merges": [[255 + n, 255 + n] for n in range(60)], "special_tokens": []},
+        },
         "alphabet.ckpt": {**good, "tokenizer": {"alphabet": list(range(65))}},
         "seed.ckpt": {**good, "seed": 2**40},
         "truth.ckpt": {**good, "seed": True},

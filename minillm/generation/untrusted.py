@@ -21,7 +21,10 @@ PARTS = {
     "global_step": int,
 }
 DATA = {
-    **{"corpus": (str,), "val_corpus": (str, NoneType), "batch_size": (int,), "sampling": (str,)},
+    "corpus": (str,),
+    "val_corpus": (str, NoneType),
+    "batch_size": (int,),
+    "sampling": (str,),
     "vocab_size": (int, NoneType),
 }
 SIZES = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")

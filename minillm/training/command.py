@@ -33,7 +33,7 @@ from minillm.training.fine_tuning import KEPT, Forgetting, begin_from, describe,
 from minillm.training.memory import check_size, keep_freed_memory
 from minillm.training.metrics_table import MetricsTable
 from minillm.training.module import LanguageModel
-from minillm.training.parser import Parser
+from minillm.training.parser import Parser, first_reason
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
@@ -208,7 +208,10 @@ class MiniLLMCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build everything; what goes wrong here was configured wrongly."""
         with exit_on_wrong_input(MisconfigurationException):
-            super().instantiate_classes()
+            try:
+                super().instantiate_classes()
+            except ValueError as error:
+                raise ValueError(first_reason(str(error))) from error
             if self.base is not None:
                 begin_from(self.base, self.model.model)
                 self.trainer.callbacks.append(Forgetting(self.base, self.datamodule))  # pyright: ignore[reportAttributeAccessIssue]

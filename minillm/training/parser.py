@@ -36,3 +36,8 @@ class Parser(OneLineErrors, LightningArgumentParser):
         flags = {word.removeprefix("--").partition("=")[0] for word in self.given if word.startswith("--")}
         about_flag = any(flag in message for flag in flags - {"config"})
         super().error(message if about_flag or not self.files else f"{', '.join(self.files)}: {message}")
+
+
+def first_reason(message: str) -> str:
+    """Of an essay on each type that a value is not, what the first of them has against it."""
+    return re.sub(r"(?s)^.* Union subtypes.*?Errors:\s+- (.*?)\n.*$", r"\1", message)
