@@ -58,15 +58,15 @@ RUNGS: list[tuple[str, Flags]] = [  # each with the flags that it adds to those 
     ("windows without repetition", {"data.sampling": "shuffled"}),
 ]
 DETOURS: list[tuple[str, Flags]] = [  # each with the flags that differ from those of the last rung
+    ("learned positions", {"model.position": "learned"}),
+    ("branches and head begin as usual", {"model.zero_init": False}),
     ("dropout 0.05", {"model.dropout": 0.05}),
     ("ReLU", {"model.activation": "relu"}),
     ("squared ReLU", {"model.activation": "squared_relu"}),
     ("RMSNorm", {"model.norm": "rms"}),
     ("cosine", {"model.schedule": "cosine"}),
-    ("flat, then down in the last 40 %", {"model.decay_fraction": 0.4}),
     ("averaged weights (EMA 0.998)", EMA),
     ("three blocks of 104 channels", {"model.num_layers": 3, "model.embed_dim": 104}),
-    ("8,000 batches of 16", {"data.batch_size": 16, "trainer.max_steps": 8000, "model.muon_learning_rate": 0.015}),
 ]
 
 
