@@ -30,11 +30,6 @@ CONFIG = HERE.parent / "configs" / "minillm.yaml"
 Flags = dict[str, Any]
 Results = dict[str, dict[str, dict[str, float]]]  # by name and seed
 
-EMA = {
-    "trainer.callbacks+": "lightning.pytorch.callbacks.EMAWeightAveraging",
-    "trainer.callbacks.decay": 0.998,
-}
-
 RUNGS: list[tuple[str, Flags]] = [  # each with the flags that it adds to those of all before it
     ("reference", {}),
     ("no dropout", {"model.dropout": 0.0}),
@@ -60,13 +55,6 @@ RUNGS: list[tuple[str, Flags]] = [  # each with the flags that it adds to those 
 DETOURS: list[tuple[str, Flags]] = [  # each with the flags that differ from those of the last rung
     ("learned positions", {"model.position": "learned"}),
     ("branches and head begin as usual", {"model.zero_init": False}),
-    ("dropout 0.05", {"model.dropout": 0.05}),
-    ("ReLU", {"model.activation": "relu"}),
-    ("squared ReLU", {"model.activation": "squared_relu"}),
-    ("RMSNorm", {"model.norm": "rms"}),
-    ("cosine", {"model.schedule": "cosine"}),
-    ("averaged weights (EMA 0.998)", EMA),
-    ("three blocks of 104 channels", {"model.num_layers": 3, "model.embed_dim": 104}),
 ]
 
 
@@ -136,13 +124,14 @@ def summary(results: Results, name: str) -> tuple[float, float, float]:
 
 def print_table(results: Results) -> None:
     print("| | `val_loss` | spread | step | bits a character | seconds |\n|---|---|---|---|---|---|")
-    before = best = summary(results, RUNGS[-1][0])[0]
-    for number, (name, _) in enumerate(RUNGS + DETOURS):
+    names, last = [name for name, _ in RUNGS + DETOURS], RUNGS[-1][0]
+    for number, name in enumerate(names):
         loss, spread, seconds = summary(results, name)
-        against = before if 0 < number < len(RUNGS) else best
-        step = f"{loss - against:+.4f}" if number else ""
-        print(f"| {name} | {loss:.4f} | {spread:.4f} | {step} | {loss / math.log(2):.3f} | {seconds:.0f} |")
-        before = loss
+        before = names[number - 1] if number < len(RUNGS) else last
+        same = results[name].keys() & results[before].keys()  # a detour may have fewer seeds
+        steps = [results[name][seed]["val_loss"] - results[before][seed]["val_loss"] for seed in same]
+        cells = (f"{loss:.4f}", f"{spread:.4f}" if spread == spread else "", f"{mean(steps):+.4f}" if number else "")
+        print(f"| {name} | {' | '.join(cells)} | {loss / math.log(2):.3f} | {seconds:.0f} |")
 
 
 def draw(results: Results, picture: Path) -> None:
@@ -153,7 +142,7 @@ def draw(results: Results, picture: Path) -> None:
         losses = [run["val_loss"] for run in results[name].values()]
         axes.barh(height, mean(losses), color="#9ecae1")
         axes.plot(losses, [height] * len(losses), ".", color="#08306b", markersize=4)
-        axes.annotate(f"{mean(losses):.3f}", (mean(losses), height), (6, 0), textcoords="offset points", va="center")
+        axes.annotate(f"{mean(losses):.3f}", (max(losses), height), (6, 0), textcoords="offset points", va="center")
     axes.set(yticks=range(len(names)), yticklabels=reversed(names), xlabel="val_loss, nats a character")
     lowest, highest = (f(run["val_loss"] for n in names for run in results[n].values()) for f in (min, max))
     axes.set_xlim(lowest - 0.05, highest + 0.04)

@@ -27,16 +27,20 @@ def shape_settings(base: dict[str, Any]) -> dict[str, Any]:
 def begin_from(base: dict[str, Any], model: Decoder) -> None:
     """Give a model the weights of a checkpoint.
 
-    What the model has more of (tokens) stays as it was initialized; what it has less of (positions) is left out.
+    A token that is new begins as the mean of the old ones, so that nobody expects it more than them; positions that the
+    model does not have are left out.
 
     Args:
         base: The checkpoint, as `read` returns it.
         model: Of the same shape, but for the number of tokens and of positions.
+
+    Source: Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models".
     """
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             old: Tensor = base["state_dict"][f"model.{name}"]
             parameter[: len(old)] = old[: len(parameter)]
+            parameter[len(old) :] = old.mean(dim=0)
 
 
 def describe(base: dict[str, Any], data: TextDataModule) -> str:
