@@ -99,7 +99,7 @@ CASES = [
     (f"{FIT} --data.vocab_size 20000000", "vocab_size 20000000 is more than this text can give: after [0-9]+ tokens"),
     (
         f"{FIT} --ckpt_path last --data.vocab_size 300",
-        "--data.vocab_size 300 does not fit .*last.ckpt, trained with None",
+        "--data.vocab_size 300 does not fit .*last.ckpt, trained with characters as tokens",
     ),
     (f"{FIT} --data.tokenizer.alphabet aa", "error: an alphabet holds .* only once, got 'aa'$"),
     (f"{FIT} --data.tokenizer.alphabet abc", r"character 'F' \(U\+0046\) at position 0"),

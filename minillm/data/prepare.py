@@ -75,7 +75,10 @@ def prepare(
     with tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".") as staging:
         made = Path(staging, "made")
         made.mkdir()
-        _make(documents, tokenizer, vocab_size, grow, made)
+        try:
+            _make(documents, tokenizer, vocab_size, grow, made)
+        except ValueError as error:
+            raise ValueError(f"corpus {corpus!r}: {error}") from error
         if writable:
             rmtree(folder, ignore_errors=True)  # it was damaged
             with suppress(OSError):  # another process was faster

@@ -54,11 +54,11 @@ def run(args: list[str]) -> None:
 
             path = find(options.ckpt_path)
             decoder, tokenizer, data = load_numpy(path)
+            learned = _training_text(data, options.corpus)
             if options.on_unknown != "error":
                 prompts = [_readable(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             for prompt in prompts:
                 encode_prompt(tokenizer, prompt)
-            learned = _training_text(data, options.corpus)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         number, total = 0, len(prompts) * options.num_samples
         for prompt, first in product(prompts, range(0, options.num_samples, TOGETHER)):
@@ -117,7 +117,7 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 def _prompts(options: argparse.Namespace) -> list[str]:
     if options.prompt is not None:
-        return [options.prompt]
+        return [_decode(os.fsencode(options.prompt), "--prompt")]
     if options.prompt_file is not None:
         lines = _decode(options.prompt_file.read_bytes(), options.prompt_file).replace("\r\n", "\n").split("\n")
         prompts = [line for line in lines if line]

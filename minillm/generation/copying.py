@@ -22,7 +22,7 @@ def training_text(data: dict[str, Any], corpus: str | None = None) -> bytes:
         ValueError: It is not here, or it was not asked for and is not to be read unasked.
     """
     if corpus is None and not is_at_hand(data["corpus"]):
-        raise ValueError(f"corpus {data['corpus']!r} is not here, or a folder, or very large")
+        raise ValueError(f"corpus {data['corpus']!r} is not here, or it is a folder, a pattern or very large")
     text = load_text(data["corpus"] if corpus is None else corpus)
     return (text if data["val_corpus"] else text[: int(TRAIN_FRACTION * len(text))]).encode()
 

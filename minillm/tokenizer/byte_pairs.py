@@ -86,7 +86,7 @@ class BytePairTokenizer:
         if len(merges) < vocab_size - least:
             raise ValueError(
                 f"vocab_size {vocab_size} is more than this text can give: after {least + len(merges)} tokens no two "
-                "of them stand together twice"
+                f"of them stand together twice; give at most {least + len(merges)}"
             )
         return cls(merges, special_tokens)
 

@@ -27,7 +27,7 @@ from minillm.training.attention_maps import AttentionMaps
 from minillm.training.checkpoint_io import WholeCheckpointIO
 from minillm.training.checkpoints import Checkpoints
 from minillm.training.config_file import ConfigFile
-from minillm.training.ending import one_line_endings
+from minillm.training.ending import one_line_endings, one_line_interrupts
 from minillm.training.final_validation import FinalValidation
 from minillm.training.fine_tuning import KEPT, Forgetting, begin_from, describe, shape_settings
 from minillm.training.memory import check_size, keep_freed_memory
@@ -37,7 +37,7 @@ from minillm.training.parser import Parser, first_reason
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
-from minillm.training.resume import UNCHANGED, epochs_done, is_elsewhere, run_to_continue, saved_settings
+from minillm.training.resume import UNCHANGED, epochs_done, is_elsewhere, run_to_continue, saved_settings, shown
 from minillm.training.samples import Samples
 from minillm.training.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
 from minillm.training.training_metrics import TrainingMetrics
@@ -105,10 +105,13 @@ class MiniLLMCLI(LightningCLI):
         self.config = parser.parse_args(args)
         command = self.config.subcommand
         given = self.config[command].ckpt_path
-        if self.config[command].init_from is not None:
-            self._parse_init_from(parser, args)
-            return
+        asked = any(word.partition("=")[0] == "--init_from" for word in Parser.given)
+        if asked and (command != "fit" or given is not None):
+            other = "--ckpt_path goes on with a run" if command == "fit" else f"{command} measures --ckpt_path"
+            fail(f"--init_from begins a new run of fit with old weights, but {other}: leave it out")
         if command == "fit" and given is None:
+            if self.config.fit.init_from is not None:
+                self._parse_init_from(parser, args)
             return
         with exit_on_wrong_input():
             path = find("best" if given is None else given, in_folder="last" if command == "fit" else "best")
@@ -125,7 +128,7 @@ class MiniLLMCLI(LightningCLI):
             settings.seed_everything = saved["seed_everything"]
         for name in UNCHANGED:
             if settings[name] != saved[name]:
-                fail(f"--{name} {settings[name]} does not fit {path}, trained with {saved[name]}: leave it out")
+                fail(f"--{name} {settings[name]} does not fit {path}, trained with {shown(saved, name)}: leave it out")
         if settings.data.tokenizer is not None:
             fail(f"--data.tokenizer is in {path} already: leave it out")
         if command == "fit":
@@ -134,20 +137,17 @@ class MiniLLMCLI(LightningCLI):
 
     def _parse_init_from(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse again; the shape of the model is that of the checkpoint whose weights it begins with."""
-        command = self.config.subcommand
-        if command != "fit" or self.config.fit.ckpt_path is not None:
-            fail("--init_from begins a new run of fit with old weights: leave it out here, or leave --ckpt_path out")
         with exit_on_wrong_input():
             path = find(self.config.fit.init_from)
             self.base = read(path, torch.tensor)
         saved = shape_settings(self.base)
-        self._subcommand_parsers["fit"].set_defaults(saved)
+        self._subcommand_parsers["fit"].set_defaults({**saved, "data.grow_tokenizer": True})
         self.config = parser.parse_args(args)
         settings = self.config.fit
         settings.init_from = str(path)
         for name in KEPT:
             if settings[name] != saved[name]:
-                fail(f"--{name} {settings[name]} does not fit {path}, which has {saved[name]}: leave it out")
+                fail(f"--{name} {settings[name]} does not fit {path}, which has {shown(saved, name)}: leave it out")
         if settings.data.tokenizer is not None:
             fail(f"--data.tokenizer is in {path} already: leave it out")
         if settings.model.position == "learned" and settings.data.context_length > saved["data.context_length"]:
@@ -197,9 +197,9 @@ class MiniLLMCLI(LightningCLI):
         if self.subcommand != "fit":
             settings.trainer.logger = False  # measuring leaves no run folder behind
         if self.checkpoint is not None:
-            settings.data.tokenizer = restored(self.checkpoint["tokenizer"])
+            settings.data.tokenizer, settings.data.grow_tokenizer = restored(self.checkpoint["tokenizer"]), False
         if self.base is not None:
-            settings.data.tokenizer, settings.data.grow_tokenizer = restored(self.base["tokenizer"]), True
+            settings.data.tokenizer = restored(self.base["tokenizer"])
         if self.continued is not None:
             run = self.continued
             place = Namespace(save_dir=os.path.relpath(run.parent.parent), name=run.parent.name, version=run.name)
@@ -207,7 +207,7 @@ class MiniLLMCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; what goes wrong here was configured wrongly."""
-        with exit_on_wrong_input(MisconfigurationException):
+        with one_line_interrupts(), exit_on_wrong_input(MisconfigurationException):
             try:
                 super().instantiate_classes()
             except ValueError as error:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -50,6 +51,22 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
         fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
     finally:
         threading.excepthook = hook
+
+
+@contextmanager
+def one_line_interrupts() -> Iterator[None]:
+    """Before there is anything to save, Ctrl-C and SIGTERM end the program at once, with a line and its exit code."""
+
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
+        print(f"minillm: stopped by {signal.Signals(signum).name}; nothing was saved yet", file=sys.stderr)
+        sys.exit(128 + signum)
+
+    before = {signum: signal.signal(signum, leave) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _quiet_writers(problem: threading.ExceptHookArgs) -> None:

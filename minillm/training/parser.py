@@ -33,9 +33,19 @@ class Parser(OneLineErrors, LightningArgumentParser):
         message = re.sub(
             r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message
         )  # an essay on each type it is not
+        message = re.sub(
+            r"(?s)(- [^\n]*\s+)*Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)\]",
+            _types,
+            message,
+        )
         flags = {word.removeprefix("--").partition("=")[0] for word in self.given if word.startswith("--")}
         about_flag = any(flag in message for flag in flags - {"config"})
         super().error(message if about_flag or not self.files else f"{', '.join(self.files)}: {message}")
+
+
+def _types(found: re.Match[str]) -> str:
+    names = [name.rpartition(".")[2] for name in re.findall(r"class '([\w.]+)'", found[2])]
+    return "expected " + " or ".join("null" if name == "NoneType" else name for name in names)
 
 
 def first_reason(message: str) -> str:

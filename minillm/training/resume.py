@@ -13,6 +13,11 @@ SHAPES = [f"model.{name}" for name in (*SIZES, *CHOICES) if name not in ("vocab_
 UNCHANGED = ("data.context_length", "data.vocab_size", *SHAPES, "model.optimizer", "seed_everything")
 
 
+def shown(saved: dict[str, Any], name: str) -> object:
+    """The value of a saved flag, in words if it is none."""
+    return "characters as tokens" if name == "data.vocab_size" and saved[name] is None else saved[name]
+
+
 def saved_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """The flags that a checkpoint was trained with, of the model, the data and the seed.
 

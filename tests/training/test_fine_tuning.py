@@ -1,5 +1,7 @@
 import csv
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import yaml
 
 import minillm as package
 from minillm.model import Decoder
+from minillm.training import command
 from minillm.training.fine_tuning import begin_from
 from tests.conftest import CONFIGS
 
@@ -116,8 +119,9 @@ def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp
     ("flags", "message"),
     [
         (("--model.embed_dim", 32), "--model.embed_dim 32 does not fit .*best.ckpt, which has 16: leave it out"),
-        (("--data.vocab_size", 300), "--data.vocab_size 300 does not fit .*best.ckpt, which has None: leave it out"),
-        (("--ckpt_path", "last"), "--init_from begins a new run of fit with old weights"),
+        (("--data.vocab_size", 300), "--data.vocab_size 300 does not fit .*best.ckpt, which has characters as tokens"),
+        (("--ckpt_path", "last"), "--init_from begins a new run .* --ckpt_path goes on with a run: leave it out"),
+        (("--data.grow_tokenizer", "false"), "corpus '.*mine.txt': character 'é' .* is not among the 65"),
         (("--data.tokenizer.alphabet", "abc"), "--data.tokenizer is in .*best.ckpt already"),
         (("--init_from", "nowhere"), "no checkpoint at 'nowhere'"),
         (("--model.frozen_blocks", 2), "frozen_blocks must be from 0 to 1, got 2"),
@@ -127,6 +131,30 @@ def test_what_does_not_fit_the_old_weights_is_refused(
     finetune: list[object], refused: Callable[..., str], flags: tuple[object, ...], message: str
 ):
     assert re.search(message, refused(*finetune, *flags))
+
+
+def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
+    run = tmp_path / "finetune" / "version_0"
+    minillm(*finetune)
+    again = ("fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    code, out, err = minillm(*again, "--trainer.max_steps", 8)
+    assert code == 0, err
+    assert "from step 6, into" in out
+    assert minillm("validate", "--config", run / "config.yaml", "--ckpt_path", run)[0] == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["init_from"] is not None
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_before_training_begins_reads_that_nothing_was_saved(
+    finetune: list[object], minillm: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signum: signal.Signals
+):
+    monkeypatch.setattr(command, "begin_from", lambda *args: os.kill(os.getpid(), signum))
+    before = signal.getsignal(signum)
+    code, _, err = minillm(*finetune)
+    assert code == 128 + signum
+    assert err == f"minillm: stopped by {signum.name}; nothing was saved yet\n"
+    assert signal.getsignal(signum) == before
+    assert not (tmp_path / "finetune").exists()
 
 
 def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[..., str]):
