@@ -1,6 +1,6 @@
 """Train on a text of 1 GB and on one of 1 MB, turn about: seconds to prepare, milliseconds a step, memory.
 
-    python benchmarks/large_text.py [--megabytes 1000] [--steps 300] [--rounds 3] [--vocab_size 1024]
+    python benchmarks/large_text.py [--megabytes 1000] [--steps 300] [--rounds 3]
 
 The texts are speeches of all the plays in random order, again and again. They and their tokens go to a temporary
 folder, of about twice their size.

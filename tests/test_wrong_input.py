@@ -209,6 +209,7 @@ CASES = [
     ("predict --prompt A --seed 9223372036854775807 --num_samples 2", r"seed must be .* less than 2\*\*63"),
     ("predict --prompt A --no_such_flag 1", "unrecognized arguments: --no_such_flag"),
     ("predict --prompt A --temp 1", "unrecognized arguments: --temp"),
+    ("predict --promt A", "unrecognized arguments: --promt A: did you mean --prompt\\?"),
     ("predict --prompt A --temperature=-1", "temperature must be 0"),
     ("predict --prompt A --temperature warm", "argument --temperature: invalid float value: 'warm'"),
     ("predict --prompt A --temperature nan", "temperature must be 0"),

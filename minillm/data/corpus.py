@@ -103,7 +103,7 @@ def documents_of(corpus: str) -> list[Document]:
         raise ValueError(f"the corpus has no name: give one of {', '.join(NAMED)}, a file or a folder")
     if corpus in NAMED:
         return [Document(None, _named_text(corpus))]
-    path = Path(os.path.expanduser(corpus))  # noqa: PTH111
+    path = _path(corpus)
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.is_file())
         files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
@@ -136,8 +136,12 @@ def is_at_hand(corpus: str) -> bool:
 
     Not a folder, which could be the whole disk; and of files only those of up to 256 MB.
     """
-    path = Path(os.path.expanduser(corpus))  # noqa: PTH111
+    path = _path(corpus)
     return corpus in NAMED or (path.is_file() and path.stat().st_size <= LARGEST)
+
+
+def _path(corpus: str) -> Path:
+    return Path(os.path.expanduser(corpus))  # noqa: PTH111 - Path's own fails for a user that there is not
 
 
 def cache_folder() -> Path:

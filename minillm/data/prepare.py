@@ -109,8 +109,8 @@ def _make(
         parts = {"train": split, "val": characters - split}
         about = {"tokenizer": tokenizer.saved, "dtype": dtype.name, "characters": parts, "tokens": dict[str, int]()}
         with (folder / "tokens.bin").open("wb") as file:
-            for name, size in parts.items():
-                ids = encode(_pieces(texts, size), processes, tokenizer, dtype)
+            for name, length in parts.items():
+                ids = encode(_pieces(texts, length), processes, tokenizer, dtype)
                 about["tokens"][name] = sum(map(file.write, ids)) // dtype.itemsize
             file.flush()
             os.fsync(file.fileno())

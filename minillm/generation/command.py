@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import random
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from io import RawIOBase, TextIOWrapper
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from minillm.errors import OneLineErrors, exit_on_wrong_input, fail
 from minillm.generation.settings import Settings
@@ -101,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Parser(OneLineErrors, argparse.ArgumentParser):
-    pass
+    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
+        """Leave with exit code 2; of a flag that is none, say which is meant."""
+        wrong = re.match(r"unrecognized arguments: (--[^ =]+)", message)
+        nearest = difflib.get_close_matches(wrong[1], self._option_string_actions, n=1) if wrong else []
+        super().error(f"{message}: did you mean {nearest[0]}?" if nearest else message)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -37,7 +37,7 @@ from minillm.training.parser import Parser, first_reason
 from minillm.training.precision import fastest_precision
 from minillm.training.progress import Bar, Lines
 from minillm.training.random_states import RandomStates
-from minillm.training.resume import UNCHANGED, epochs_done, is_elsewhere, run_to_continue, saved_settings, shown
+from minillm.training.resume import UNCHANGED, check_fits, epochs_done, is_elsewhere, run_to_continue, saved_settings
 from minillm.training.samples import Samples
 from minillm.training.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
 from minillm.training.training_metrics import TrainingMetrics
@@ -126,11 +126,7 @@ class MiniLLMCLI(LightningCLI):
         settings.ckpt_path, settings.weights_only = str(path), True
         if isinstance(settings.seed_everything, bool) or command != "fit":  # any will do, and windows follow the first
             settings.seed_everything = saved["seed_everything"]
-        for name in UNCHANGED:
-            if settings[name] != saved[name]:
-                fail(f"--{name} {settings[name]} does not fit {path}, trained with {shown(saved, name)}: leave it out")
-        if settings.data.tokenizer is not None:
-            fail(f"--data.tokenizer is in {path} already: leave it out")
+        check_fits(settings, saved, UNCHANGED, path)
         if command == "fit":
             with exit_on_wrong_input(KeyError, TypeError):
                 self._continue_run(settings, path)
@@ -145,11 +141,7 @@ class MiniLLMCLI(LightningCLI):
         self.config = parser.parse_args(args)
         settings = self.config.fit
         settings.init_from = str(path)
-        for name in KEPT:
-            if settings[name] != saved[name]:
-                fail(f"--{name} {settings[name]} does not fit {path}, which has {shown(saved, name)}: leave it out")
-        if settings.data.tokenizer is not None:
-            fail(f"--data.tokenizer is in {path} already: leave it out")
+        check_fits(settings, saved, KEPT, path)
         if settings.model.position == "learned" and settings.data.context_length > saved["data.context_length"]:
             fail(
                 f"--data.context_length {settings.data.context_length} is more than the {saved['data.context_length']} "

@@ -1,11 +1,13 @@
 """From a checkpoint to the run that goes on from it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
 
+from minillm.errors import fail
 from minillm.generation.checkpoint import newest_in
 from minillm.generation.untrusted import CHOICES, SIZES, check_tensor, read
 
@@ -13,9 +15,21 @@ SHAPES = [f"model.{name}" for name in (*SIZES, *CHOICES) if name not in ("vocab_
 UNCHANGED = ("data.context_length", "data.vocab_size", *SHAPES, "model.optimizer", "seed_everything")
 
 
-def shown(saved: dict[str, Any], name: str) -> object:
-    """The value of a saved flag, in words if it is none."""
-    return "characters as tokens" if name == "data.vocab_size" and saved[name] is None else saved[name]
+def check_fits(settings: Any, saved: dict[str, Any], names: Iterable[str], path: Path) -> None:
+    """Refuse flags that differ from those that a checkpoint's weights and tokenizer leave no choice in.
+
+    Args:
+        settings: All flags.
+        saved: Those of the checkpoint.
+        names: Which of them have to be the same.
+        path: The checkpoint's, for the message.
+    """
+    for name in names:
+        if settings[name] != saved[name]:
+            has = "characters as tokens" if name == "data.vocab_size" and saved[name] is None else saved[name]
+            fail(f"--{name} {settings[name]} does not fit {path}, trained with {has}: leave it out")
+    if settings.data.tokenizer is not None:
+        fail(f"--data.tokenizer is in {path} already: leave it out")
 
 
 def saved_settings(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -118,8 +118,11 @@ def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--model.embed_dim", 32), "--model.embed_dim 32 does not fit .*best.ckpt, which has 16: leave it out"),
-        (("--data.vocab_size", 300), "--data.vocab_size 300 does not fit .*best.ckpt, which has characters as tokens"),
+        (("--model.embed_dim", 32), "--model.embed_dim 32 does not fit .*best.ckpt, trained with 16: leave it out"),
+        (
+            ("--data.vocab_size", 300),
+            "--data.vocab_size 300 does not fit .*best.ckpt, trained with characters as tokens: leave it out",
+        ),
         (("--ckpt_path", "last"), "--init_from begins a new run .* --ckpt_path goes on with a run: leave it out"),
         (("--data.grow_tokenizer", "false"), "corpus '.*mine.txt': character 'é' .* is not among the 65"),
         (("--data.tokenizer.alphabet", "abc"), "--data.tokenizer is in .*best.ckpt already"),
