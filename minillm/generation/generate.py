@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minillm.generation.numpy_decoder import Array, NumpyDecoder
+from minillm.generation.cache import Array
+from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import sample
 from minillm.generation.settings import Settings
-from minillm.generation.stop import StopBefore
+from minillm.generation.text import Text
 from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -72,12 +73,10 @@ def write(
     """
     ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.context_length :])
     generators = [random.Random(seed) for seed in seeds]
-    texts = [StopBefore(settings.stop) for _ in seeds]
-    decoders = [tokenizer.stream() for _ in seeds]
+    texts = [Text(tokenizer, settings.stop) for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
-        for number, (text, decode, token) in enumerate(zip(texts, decoders, newest.tolist(), strict=True)):
-            piece = text.finish() if token in tokenizer.end_of_text else text.add(decode(token))
-            if piece:
+        for number, (text, token) in enumerate(zip(texts, newest.tolist(), strict=True)):
+            if piece := text.add(token):
                 yield number, piece
         if all(text.ended for text in texts):
             return
@@ -93,6 +92,11 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
         ValueError: The prompt has a character that the tokenizer does not know.
     """
     return tokenizer.encode(prompt or tokenizer.beginning)
+
+
+def kept(decoder: NumpyDecoder) -> int:
+    """How many of the newest tokens the decoder goes on with when its window is full."""
+    return max(decoder.context_length // 4, 1)
 
 
 def generate_ids(
@@ -117,7 +121,7 @@ def generate_ids(
     window, cache = [new.repeat(B, axis=0)], decoder.new_cache(1)
     for _ in range(settings.max_new_tokens):
         if cache.length + new.shape[1] > decoder.context_length:
-            new = np.concatenate(window, axis=1)[:, -max(decoder.context_length // 4, 1) :]
+            new = np.concatenate(window, axis=1)[:, -kept(decoder) :]
             window, cache = [new], decoder.new_cache(B)
         logits = decoder(new, cache)
         if len(logits) < B:

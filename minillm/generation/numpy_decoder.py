@@ -12,41 +12,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+
+from minillm.generation.cache import Array, Cache
 
 if TYPE_CHECKING:
     from minillm.model import Decoder
 
-Array = NDArray[Any]
 EPSILON = 1e-5  # nn.LayerNorm's
-
-
-class Cache:
-    """The keys and values of the positions that a text has so far, so that they are not computed again.
-
-    Whoever generates owns it.
-
-    Args:
-        num_layers: Layers L.
-        batch_size: Texts B.
-        num_heads: Heads H.
-        context_length: Most positions, S.
-        head_dim: Channels of a head, D.
-    """
-
-    def __init__(self, num_layers: int, batch_size: int, num_heads: int, context_length: int, head_dim: int) -> None:
-        self.keys_values = np.empty((num_layers, 2, batch_size, num_heads, context_length, head_dim), np.float32)
-        self.newest = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)  # for token shifts
-        self.length = 0
-
-    def repeat(self, batch_size: int) -> Cache:
-        """The memory of one text, as that of several that begin like it."""
-        num_layers, _, _, *shape = self.keys_values.shape
-        cache = Cache(num_layers, batch_size, *shape)
-        cache.keys_values[..., : self.length, :] = self.keys_values[..., : self.length, :]
-        cache.newest[:] = self.newest
-        cache.length = self.length
-        return cache
+MATRICES = ("query_key_value", "projection", "expand", "output_head")  # nn.Linear keeps them the other way round
 
 
 class NumpyDecoder:
@@ -59,6 +32,9 @@ class NumpyDecoder:
 
     def __init__(self, weights: Mapping[str, Array], settings: Mapping[str, Any]) -> None:
         self.weights = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
+        for name, weight in self.weights.items():
+            if name.endswith(MATRICES):
+                self.weights[name] = np.ascontiguousarray(weight.T)
         self.embed_dim, self.num_layers = settings["embed_dim"], settings["num_layers"]
         self.num_heads, self.context_length = settings["num_heads"], settings["context_length"]
         self.norm = {"layer": _layer_norm, "rms": _rms_norm}[settings["norm"]]
@@ -69,7 +45,7 @@ class NumpyDecoder:
 
     @classmethod
     def of(cls, model: Decoder) -> Self:
-        """The same model; on the CPU it shares its weights."""
+        """The same model."""
         weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
         return cls(weights, model.settings)
 
@@ -89,38 +65,67 @@ class NumpyDecoder:
         Returns:
             (B, V) float32 logits, for what follows the last position.
         """
+        return self._score(self._blocks(ids, cache)[:, -1])
+
+    def look(self, ids: Array) -> tuple[Array, Array]:
+        """What the decoder computes on the way, to look at.
+
+        Args:
+            ids: (B, T) token ids, at most `context_length` of each text.
+
+        Returns:
+            (B, T, V) logits for what follows each position, and (num_layers, B, H, T, T) attention weights.
+        """
+        weights: list[Array] = []
+        return self._score(self._blocks(ids, self.new_cache(len(ids)), weights)), np.stack(weights)
+
+    def _blocks(self, ids: Array, cache: Cache, looked: list[Array] | None = None) -> Array:
+        """What leaves the last layer, (B, T, C); of the last position alone, if nobody collects attention weights."""
         B, T = ids.shape
-        weights, begin, end = self.weights, cache.length, cache.length + T
-        x = weights["token_embedding"][ids]
+        places, unseen = cache.places(T), cache.unseen(T)
+        x = self.weights["token_embedding"][ids]
         if self.turns is None:
-            x = x + weights["position_embedding"][begin:end]
+            x = x + self.weights["position_embedding"][places]
         x = x.reshape(B * T, self.embed_dim)
         for layer in range(self.num_layers):
-            name = f"blocks.{layer}."
-            normed = self.norm(x, weights[name + "attention_norm"])
-            if self.token_shift:
-                normed = _shift(normed, cache.newest[layer, 0], weights[name + "attention_shift.mix"])
-            heads = normed @ weights[name + "attention.query_key_value"].T
-            heads = heads.reshape(B, T, 3, self.num_heads, -1).transpose(2, 0, 3, 1, 4)
-            if self.query_key_norm:
-                heads[:2] = _rms_normalized(heads[:2]) * weights[name + "attention.scale"]
-            if self.turns is not None:
-                heads[:2] = _rotated(heads[:2], self.turns[begin:end])
-            keys_values = cache.keys_values[layer]
-            keys_values[:, :, :, begin:end] = heads[1:]
-            query = heads[0]
-            if layer == self.num_layers - 1 and not self.token_shift:  # nobody looks at the earlier positions any more
-                x, query = x.reshape(B, T, -1)[:, -1], query[:, :, -1:]
-            gathered = _attend(query, *keys_values[:, :, :, :end])
-            x = x + gathered @ weights[name + "attention.projection"].T
-            normed = self.norm(x, weights[name + "feed_forward_norm"])
-            if self.token_shift:
-                normed = _shift(normed, cache.newest[layer, 1], weights[name + "feed_forward_shift.mix"])
-            expanded = self.activate(normed @ weights[name + "feed_forward.expand"].T)
-            x = x + expanded @ weights[name + "feed_forward.projection"].T
-        cache.length = end
-        x = x.reshape(B, -1, self.embed_dim)[:, -1]
-        return self.norm(x, weights["final_norm"]) @ weights["output_head"].T
+            x, weights = self._block(layer, x, cache, places, unseen, last_only=looked is None)
+            if looked is not None:
+                looked.append(weights)
+        cache.advance(T)
+        return x.reshape(B, -1, self.embed_dim)
+
+    def _block(
+        self, layer: int, x: Array, cache: Cache, places: slice | Array, unseen: Array | None, last_only: bool
+    ) -> tuple[Array, Array]:
+        """What leaves a layer, (B * T, C), and its attention weights (B, H, T, S)."""
+        weights, name, B = self.weights, f"blocks.{layer}.", cache.newest.shape[2]
+        normed = self.norm(x, weights[name + "attention_norm"])
+        if self.token_shift:
+            normed = _shift(normed, cache.newest[layer, 0], weights[name + "attention_shift.mix"])
+        heads = normed @ weights[name + "attention.query_key_value"]
+        heads = heads.reshape(B, -1, 3, self.num_heads, self.embed_dim // self.num_heads).transpose(2, 0, 3, 1, 4)
+        if self.query_key_norm:
+            heads[:2] = _rms_normalized(heads[:2]) * weights[name + "attention.scale"]
+        if self.turns is not None:
+            heads[:2] = _rotated(heads[:2], self.turns[places][..., None, :, :])
+        key, value = cache.extend(layer, heads[1:])
+        query = heads[0]
+        if last_only and layer == self.num_layers - 1 and not self.token_shift:
+            x, query = x.reshape(B, -1, self.embed_dim)[:, -1], query[:, :, -1:]  # the earlier are not looked at again
+            unseen = None if unseen is None else unseen[..., -1:, :]
+        attention = _attention_weights(query, key, unseen)
+        gathered = (attention @ value).swapaxes(1, 2).reshape(x.shape)
+        x = x + gathered @ weights[name + "attention.projection"]
+        normed = self.norm(x, weights[name + "feed_forward_norm"])
+        if self.token_shift:
+            normed = _shift(normed, cache.newest[layer, 1], weights[name + "feed_forward_shift.mix"])
+        expanded = self.activate(normed @ weights[name + "feed_forward.expand"])
+        return x + expanded @ weights[name + "feed_forward.projection"], attention
+
+    def _score(self, x: Array) -> Array:
+        """Logits (..., V) of what leaves the last layer, (..., C)."""
+        rows = self.norm(x.reshape(-1, self.embed_dim), self.weights["final_norm"])
+        return (rows @ self.weights["output_head"]).reshape(*x.shape[:-1], -1)
 
 
 def weight_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -198,15 +203,13 @@ def _layer_norm(x: Array, weight: Array) -> Array:
     return x / np.sqrt(variance + EPSILON) * weight
 
 
-def _attend(query: Array, key: Array, value: Array) -> Array:
-    """softmax(Q Kᵀ / √D) V with a causal mask: query (B, H, T, D), key and value (B, H, S, D), to (B * T, C)."""
-    B, _, T, D = query.shape
-    S = key.shape[2]
+def _attention_weights(query: Array, key: Array, unseen: Array | None) -> Array:
+    """softmax(Q Kᵀ / √D + unseen), (B, H, T, S), for a query (B, H, T, D) and a key (B, H, S, D)."""
     scores = query @ key.swapaxes(2, 3)
-    scores *= 1 / math.sqrt(D)
-    if T > 1:  # a single position is the newest: there is no future
-        scores += np.triu(np.full((T, S), -np.inf, np.float32), 1 + S - T)
+    scores *= 1 / math.sqrt(query.shape[-1])
+    if unseen is not None:
+        scores += unseen
     scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
     weights = np.exp(scores, out=scores)
     weights /= np.add.reduce(weights, axis=-1, keepdims=True)
-    return (weights @ value).swapaxes(1, 2).reshape(B * T, -1)
+    return weights

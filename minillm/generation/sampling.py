@@ -25,17 +25,42 @@ def sample(
     """
     if temperature == 0:
         return logits.argmax(axis=-1)
+    cumulative = np.add.accumulate(_weights(logits, temperature, top_k, top_p), axis=-1)
+    target = uniform[:, None] * cumulative[:, -1:]
+    return (cumulative <= target).sum(axis=-1)
+
+
+def probabilities(
+    logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> Array:
+    """How likely `sample` is to choose each token.
+
+    Args:
+        logits: (B, V) scores.
+        temperature: As for `sample`, and so the others.
+        top_k: Likewise.
+        top_p: Likewise.
+
+    Returns:
+        (B, V) float64, rows that sum to 1.
+    """
+    if temperature == 0:
+        return np.eye(logits.shape[-1])[logits.argmax(axis=-1)]
+    weights = _weights(logits, temperature, top_k, top_p)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def _weights(logits: Array, temperature: float, top_k: int | None, top_p: float | None) -> Array:
+    """The softmax of what is left, but for its divisor."""
     logits = logits.astype(np.float64)
     logits -= np.maximum.reduce(logits, axis=-1, keepdims=True)  # the likeliest is 0: nothing overflows
     with np.errstate(over="ignore"):  # at the smallest temperatures all others are at minus infinity
-        weights = np.exp(logits / temperature)  # the softmax, but for its divisor
+        weights = np.exp(logits / temperature)
     if top_k is not None:
         weights = keep_top_k(weights, top_k)
     if top_p is not None:
         weights = keep_top_p(weights, top_p)
-    cumulative = np.add.accumulate(weights, axis=-1)
-    target = uniform[:, None] * cumulative[:, -1:]
-    return (cumulative <= target).sum(axis=-1)
+    return weights
 
 
 def keep_top_k(weights: Array, k: int) -> Array:

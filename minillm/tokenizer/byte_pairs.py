@@ -134,6 +134,15 @@ class BytePairTokenizer:
         """Itself: it can write every character already."""
         return self
 
+    def name(self, token: int) -> str:
+        """What a token stands for, to be read: text, or its bytes if they make none, or a special token's name."""
+        if token >= len(self._bytes):
+            return self.special_tokens[token - len(self._bytes)]
+        try:
+            return self._bytes[token].decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self._bytes[token])
+
     def num_chars(self, token: int) -> int:
         """How many characters begin in a token."""
         return sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(token))

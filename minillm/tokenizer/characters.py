@@ -74,6 +74,10 @@ class CharTokenizer:
         """To be called with token after token: the text that each adds."""
         return self.alphabet.__getitem__
 
+    def name(self, token: int) -> str:
+        """What a token stands for, to be read."""
+        return self.alphabet[token]
+
     def num_chars(self, token: int) -> int:
         """How many characters a token stands for."""
         return 1
