@@ -16,6 +16,7 @@ COMMANDS = {
     "validate": ("minillm.training.flags", "measure a checkpoint on the validation text"),
     "test": ("minillm.training.flags", "the same, under the names test_loss and so on"),
     "predict": ("minillm.generation.command", "continue a prompt with a trained model"),
+    "serve": ("minillm.serve.command", "a page and an API to talk to trained models"),
 }
 
 

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "data": {"tokenizer", "files"},
     "generation": {"data", "model", "tokenizer", "errors"},
     "training": {"data", "generation", "model", "tokenizer", "errors", "files"},
+    "serve": {"generation", "tokenizer", "errors"},
     "cli": {"errors"},
 }
 FORBIDDEN = {"Transformer", "TransformerEncoder", "TransformerDecoder", "MultiheadAttention", "TransformerEncoderLayer"}

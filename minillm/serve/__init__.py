@@ -1,0 +1,1 @@
+"""An API and a page to talk to a trained model."""

@@ -1,0 +1,95 @@
+// Text whose tokens can be pointed at, with the mouse or with the arrow keys.
+
+export class Characters {
+  // `choose` is called with the index of the token that is pointed at.
+  constructor(element, choose) {
+    this.element = element;
+    this.spans = [];
+    this.chosen = null;
+    this.choose = choose;
+    element.addEventListener("mouseover", (event) => this.#point(event.target));
+    element.addEventListener("click", (event) => this.#point(event.target));
+    element.addEventListener("focusin", (event) => this.#point(event.target));
+    element.addEventListener("keydown", (event) => this.#move(event));
+  }
+
+  clear() {
+    this.element.replaceChildren();
+    this.spans = [];
+    this.chosen = null;
+  }
+
+  addPlain(text) {
+    const span = document.createElement("span");
+    span.className = "prompt";
+    span.textContent = text;
+    this.element.append(span);
+  }
+
+  // A token; one of them can be reached with the Tab key, the others from there.
+  add(text) {
+    const span = document.createElement("span");
+    span.textContent = text;
+    span.dataset.index = this.spans.length;
+    span.tabIndex = this.chosen ? -1 : 0;
+    this.chosen ??= span;
+    this.spans.push(span);
+    this.element.append(span);
+    return span;
+  }
+
+  #point(target) {
+    if (target.dataset.index === undefined) return;
+    this.chosen.classList.remove("chosen");
+    this.chosen.tabIndex = -1;
+    this.chosen = target;
+    target.classList.add("chosen");
+    target.tabIndex = 0;
+    this.choose(Number(target.dataset.index));
+  }
+
+  #move(event) {
+    const from = Number(event.target.dataset.index);
+    const to = { ArrowLeft: from - 1, ArrowRight: from + 1, Home: 0, End: this.spans.length - 1 }[event.key];
+    if (to === undefined || !this.spans[to]) return;
+    event.preventDefault();
+    this.spans[to].focus();
+  }
+}
+
+// The part of a text that each of its tokens stands for; of a character of several tokens it is the last one's.
+export function parts(text, offsets) {
+  const characters = [...text];
+  const begin = offsets[0] ?? 0;
+  return offsets.map((offset, index) => characters.slice(offset - begin, (offsets[index + 1] ?? Infinity) - begin).join(""));
+}
+
+// A token in words that can be seen and heard.
+export function named(text) {
+  return { "\n": "new line", " ": "space", "\t": "tab", "\r": "return" }[text] ?? text.replaceAll("\n", "⏎").replaceAll(" ", "␣");
+}
+
+const LEAST = 0.0005; // what would show as 0.0 %
+
+// Fill a table with the likeliest tokens by their log-probabilities, and the one that was taken, if it is not among them.
+export function showBars(table, likeliest, taken, logprob) {
+  table.replaceChildren();
+  const all = Object.entries({ ...likeliest, [taken]: logprob }).sort(([, a], [, b]) => b - a);
+  for (const [token, value] of all.filter(([token, value]) => token === taken || Math.exp(value) >= LEAST)) {
+    const row = table.insertRow();
+    row.className = token === taken ? "taken" : "";
+    const head = document.createElement("th");
+    head.scope = "row";
+    head.textContent = named(token);
+    const share = document.createElement("span");
+    share.textContent = percent(Math.exp(value));
+    const cell = document.createElement("td");
+    cell.style.setProperty("--amount", 100 * Math.exp(value));
+    cell.append(share);
+    row.append(head, cell);
+  }
+}
+
+export function percent(probability) {
+  return probability >= 0.0995 ? `${Math.round(100 * probability)} %` : `${(100 * probability).toFixed(1)} %`;
+}

@@ -1,0 +1,76 @@
+// The view of runs: the loss curve, and how the model learned to write.
+
+import { get, lastOnly } from "./api.js";
+
+const $ = (id) => document.getElementById(id);
+const FRAME = { left: 56, right: 632, top: 10, bottom: 250 }; // in the units of the picture
+
+export function showRuns(page) {
+  const ask = lastOnly((name) => get(`runs/${name.split("/").map(encodeURIComponent).join("/")}`));
+
+  async function list() {
+    try {
+      const { data } = await get("runs");
+      const wanted = data.find(({ checkpoints }) => checkpoints.includes(page.model()))?.name;
+      $("run").replaceChildren(...data.map(({ name }) => new Option(name, name, false, name === wanted)));
+      if (data.length) await show();
+      else $("runs-status").textContent = "No run yet: train a model, and it shows up here.";
+    } catch (error) {
+      page.trouble(error);
+    }
+  }
+
+  async function show() {
+    const run = await ask($("run").value);
+    if (!run) return;
+    const last = run.val_loss.values.at(-1);
+    $("runs-status").textContent = last === undefined ? "No validation yet." : `Validation loss ${last.toFixed(4)} after ` +
+      `${run.val_loss.steps.at(-1).toLocaleString("en")} steps; the lowest was ${run.lowest_val_loss.toFixed(4)}.`;
+    $("curve").setAttribute("aria-label", `Loss by step. ${$("runs-status").textContent}`);
+    draw(run);
+    $("film").replaceChildren(...run.samples.map(({ title, text }) => {
+      const frame = document.createElement("li");
+      const head = document.createElement("h4");
+      head.textContent = title;
+      const body = document.createElement("pre");
+      body.textContent = text;
+      frame.append(head, body);
+      return frame;
+    }));
+  }
+
+  $("run").addEventListener("change", () => show().catch(page.trouble));
+  document.addEventListener("view", ({ detail }) => detail === "runs" && list());
+}
+
+function draw({ train_loss, val_loss }) {
+  const values = [...train_loss.values, ...val_loss.values];
+  if (!values.length) return $("curve").replaceChildren();
+  const most = Math.max(...train_loss.steps, ...val_loss.steps, 1);
+  const low = Math.min(...values);
+  const high = Math.max(...values, low + 0.01);
+  const x = (step) => FRAME.left + ((FRAME.right - FRAME.left) * step) / most;
+  const y = (value) => FRAME.bottom - ((FRAME.bottom - FRAME.top) * (value - low)) / (high - low);
+  const parts = [];
+  for (let tick = 0; tick <= 4; tick++) {
+    const value = low + ((high - low) * tick) / 4;
+    parts.push(element("line", { x1: FRAME.left, x2: FRAME.right, y1: y(value), y2: y(value) }));
+    parts.push(element("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)));
+    const step = Math.round((most * tick) / 4);
+    const anchor = { 0: "start", 4: "end" }[tick] ?? "middle";
+    parts.push(element("text", { x: x(step), y: FRAME.bottom + 20, "text-anchor": anchor }, step.toLocaleString("en")));
+  }
+  for (const [name, measured] of [["train", train_loss], ["val", val_loss]]) {
+    const points = measured.steps.map((step, index) => `${x(step)},${y(measured.values[index])}`).join(" ");
+    parts.push(element("polyline", { class: name, points }));
+  }
+  val_loss.steps.forEach((step, index) => parts.push(element("circle", { cx: x(step), cy: y(val_loss.values[index]), r: 3 })));
+  return $("curve").replaceChildren(...parts);
+}
+
+function element(name, attributes, text = "") {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = text;
+  return made;
+}

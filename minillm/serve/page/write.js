@@ -1,0 +1,77 @@
+// The view that writes: text streams in, and every token shows what it was drawn from.
+
+import { stream } from "./api.js";
+import { Characters, named, parts, percent, showBars } from "./characters.js";
+
+const $ = (id) => document.getElementById(id);
+const SHOWN = 12; // of the likeliest tokens
+const READ = 60_000; // characters of a text that are sent: the model sees only its end
+
+export function showWriting(page) {
+  let drawn = []; // for each token, what it was drawn from
+  let text = ""; // prompt and all
+  let writing = null; // what stops it
+  const characters = new Characters($("text"), (index) => showWhy(drawn[index]));
+
+  const number = (id) => ($(id).value === "" ? null : Number($(id).value));
+
+  async function write() {
+    writing?.abort();
+    const mine = new AbortController();
+    writing = mine;
+    page.trouble(null);
+    $("generate").textContent = "Generate anew";
+    $("stop").disabled = false;
+    $("continue").disabled = true;
+    $("write-status").textContent = "Writing …";
+    let made = 0;
+    let usedSeed = null;
+    try {
+      const body = {
+        model: page.model(), prompt: text.slice(-READ), max_tokens: number("length"), seed: number("seed"),
+        temperature: number("temperature"), top_k: number("top-k"), top_p: number("top-p"), logprobs: SHOWN,
+        processed_logprobs: true,
+      };
+      for await (const { choices: [choice] } of stream(body, mine.signal)) {
+        if (writing !== mine) return;
+        const { tokens, token_logprobs, top_logprobs, text_offset } = choice.logprobs;
+        usedSeed = choice.seed;
+        text += choice.text;
+        made += tokens.length;
+        parts(choice.text, text_offset).forEach((part, index) => {
+          drawn.push({ token: tokens[index], logprob: token_logprobs[index], top: top_logprobs[index] });
+          characters.add(part);
+        });
+      }
+      $("write-status").textContent = `${made} tokens, seed ${usedSeed}`;
+    } catch (error) {
+      if (writing === mine) $("write-status").textContent = error.name === "AbortError" ? `Stopped after ${made} tokens` : "";
+      page.trouble(error);
+    } finally {
+      if (writing === mine) {
+        writing = null;
+        $("stop").disabled = true;
+        $("continue").disabled = !text;
+      }
+    }
+  }
+
+  function showWhy({ token, logprob, top }) {
+    $("why").textContent = `“${named(token)}” was drawn with ${percent(Math.exp(logprob))}, from:`;
+    showBars($("why-bars"), top, token, logprob);
+  }
+
+  $("write-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    drawn = [];
+    characters.clear();
+    text = $("prompt").value;
+    characters.addPlain(text);
+    write();
+  });
+  $("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("write-form").requestSubmit();
+  });
+  $("stop").addEventListener("click", () => writing?.abort());
+  $("continue").addEventListener("click", write);
+}

@@ -1,0 +1,51 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from minillm.generation.checkpoint import find
+from minillm.serve.api import create_app
+from minillm.serve.limits import Limits
+from minillm.serve.server import Server
+
+
+@contextmanager
+def serving(api_key: str | None = None, **limits: Any) -> Iterator[str]:
+    """Serve the working folder's best checkpoint from a thread; the address."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = Server(create_app(find("best"), Limits(**limits), api_key), grace=0.2)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def address(smoke_run: Path) -> Iterator[str]:
+    """Where the smoke run's model is served."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(smoke_run)
+        with serving() as address:
+            yield address
+
+
+@pytest.fixture(scope="session")
+def client(address: str) -> Iterator[OpenAI]:
+    """OpenAI's own client, talking to it."""
+    with OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def serve_here(in_smoke_run: Path) -> Callable[..., Any]:
+    """Serve with other settings."""
+    return serving

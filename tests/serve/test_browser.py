@@ -1,0 +1,171 @@
+"""The page, in a real browser: `pytest -m browser`, with Debian's chromium installed."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+PICTURES = os.environ.get("MINILLM_PICTURES")  # a folder for screenshots
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def _is_defect(message: ConsoleMessage) -> bool:
+    return message.type == "error" and "status of 400" not in message.text  # which the browser reports by itself
+
+
+@pytest.fixture(params=["wide", "phone"])
+def page(request: pytest.FixtureRequest, chromium, address: str) -> Iterator[Page]:
+    """The page on a screen, or a phone with a dark one; it may not report an error, nor ask others for anything."""
+    wide = request.param == "wide"
+    view = {"width": 1100, "height": 800} if wide else {"width": 360, "height": 740}
+    context = chromium.new_context(viewport=view, color_scheme="light" if wide else "dark")
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if _is_defect(message) else None)
+    page.on("request", lambda asked: None if asked.url.startswith(address) else problems.append(asked.url))
+    page.goto(address)
+    expect(page.locator("#about")).to_contain_text("layers")
+    yield page
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES, f"{request.node.name.replace('[', '-').rstrip(']')}.png"))
+    context.close()
+    assert not problems
+
+
+def test_text_streams_in_and_every_character_says_what_it_was_drawn_from(page: Page):
+    page.fill("#prompt", "ROMEO:\n")
+    page.fill("#seed", "1")
+    page.fill("#length", "60")
+    page.fill("#top-k", "5")
+    page.click("#generate")
+    expect(page.locator("#write-status")).to_have_text("60 tokens, seed 1")
+    characters = page.locator("#text [data-index]")
+    expect(characters).to_have_count(60)
+    characters.nth(3).hover()
+    expect(page.locator("#why-bars tr")).to_have_count(5)
+    expect(page.locator("#why-bars tr.taken")).to_have_count(1)
+    before = page.locator("#why").inner_text()
+    characters.nth(3).focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(characters.nth(5)).to_be_focused()
+    assert page.locator("#why").inner_text() != before
+    page.keyboard.press("End")
+    expect(characters.nth(59)).to_be_focused()
+
+
+def test_writing_can_be_stopped_and_goes_on_where_it_was(page: Page):
+    page.fill("#length", "4096")
+    page.click("#generate")
+    expect(page.locator("#text [data-index]").nth(20)).to_be_attached()
+    page.click("#stop")
+    expect(page.locator("#write-status")).to_contain_text("Stopped after")
+    text = page.locator("#text").text_content() or ""
+    page.fill("#length", "30")
+    page.click("#continue")
+    expect(page.locator("#write-status")).to_contain_text("30 tokens")
+    longer = page.locator("#text").text_content() or ""
+    assert longer.startswith(text)
+    assert len(longer) == len(text) + 30
+
+
+def test_the_same_seed_writes_the_same(page: Page):
+    page.fill("#seed", "7")
+    page.fill("#length", "50")
+    texts = []
+    for _ in range(2):
+        page.click("#generate")
+        expect(page.locator("#write-status")).to_have_text("50 tokens, seed 7")
+        texts.append(page.locator("#text").text_content())
+    assert texts[0] == texts[1]
+
+
+def test_what_is_wrong_is_said(page: Page):
+    page.fill("#prompt", "<b>é</b>")
+    page.click("#generate")
+    expect(page.get_by_role("alert")).to_contain_text("is not among the 65 that the model knows")
+    assert page.locator("#text b").count() == 0
+    page.fill("#prompt", "A")
+    page.fill("#length", "5")
+    page.click("#generate")
+    expect(page.locator("#write-status")).to_contain_text("5 tokens")
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
+def test_surprise_colours_a_text_and_adds_it_up(page: Page):
+    page.get_by_role("link", name="Surprise").click()
+    page.fill("#surprise-text", "Speak, spqak.")
+    page.get_by_role("button", name="Measure").click()
+    expect(page.locator("#surprise-status")).to_contain_text("bits for 12 characters")
+    characters = page.locator("#surprise-result [data-index]")
+    expect(characters).to_have_count(13)
+    characters.nth(9).hover()
+    expect(page.locator("#expected")).to_contain_text("“q”: ")
+    assert page.locator("#expected-bars tr.taken th").inner_text() == "q"
+    amount = characters.nth(9).evaluate("span => Number(getComputedStyle(span).getPropertyValue('--amount'))")
+    assert 0 < amount <= 100
+
+
+def test_attention_shows_what_each_character_looked_at(page: Page):
+    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("button", name="Look").click()
+    characters = page.locator("#attention-result [data-index]")
+    expect(characters).to_have_count(16)  # the smoke model's context
+    characters.nth(4).hover()
+    expect(page.locator("#attention-list")).to_contain_text("back (")
+    expect(characters.nth(5)).to_have_css("--amount", "0")  # no look into the future
+    first = characters.nth(3).evaluate("span => span.style.getPropertyValue('--amount')")
+    assert 0 < float(first) < 100
+    page.select_option("#head", label="2")
+    expect(characters.nth(3)).not_to_have_css("--amount", first)
+
+
+def test_a_run_shows_its_curve_and_its_samples(page: Page):
+    page.get_by_role("link", name="Runs").click()
+    expect(page.locator("#curve polyline.val")).to_have_count(1)
+    expect(page.locator("#runs-status")).to_contain_text("Validation loss")
+    assert page.locator("#film li").count() >= 1
+    expect(page.locator("#film li h4").first).to_contain_text("Step")
+
+
+def test_another_checkpoint_can_be_talked_to(page: Page):
+    page.select_option("#model", "smoke/version_0/last")
+    expect(page.locator("#about")).to_contain_text("tokens: 65")
+    page.fill("#length", "5")
+    with page.expect_request("**/v1/completions") as asked:
+        page.click("#generate")
+    assert json.loads(asked.value.post_data or "")["model"] == "smoke/version_0/last"
+    expect(page.locator("#write-status")).to_contain_text("5 tokens")
+
+
+def test_everything_can_be_reached_with_the_keyboard(page: Page):
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert {
+        "model",
+        "prompt",
+        "temperature",
+        "top-k",
+        "top-p",
+        "seed",
+        "length",
+        "generate",
+        "Surprise",
+        "Runs",
+    } <= reached

@@ -1,0 +1,199 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from minillm.generation.checkpoint import find
+from minillm.serve import api, guard, server
+from minillm.serve.limits import Limits
+
+BODY = {"prompt": "A", "max_tokens": 5}
+
+
+def ask(address: str, path: str = "/v1/completions", body: object = BODY, **headers: str) -> tuple[int, Any, Any]:
+    """Status, headers and content of an answer; a GET without a body."""
+    content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = Request(address + path, content, {"Content-Type": "application/json", **headers})
+    try:
+        with urlopen(request, timeout=20) as answer:
+            return answer.status, answer.headers, answer.read()
+    except HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+def error(address: str, *args: Any, **kwargs: Any) -> tuple[int, dict[str, Any]]:
+    """Status and error of an answer, which has to be one in the convention's shape."""
+    status, _, content = ask(address, *args, **kwargs)
+    found = json.loads(content)["error"]
+    assert found.keys() == {"message", "type", "param", "code"}
+    return status, found
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def texts(address: str) -> int:
+    return json.loads(ask(address, "/health", None)[2])["texts"]
+
+
+def begin(address: str, body: dict[str, Any], head: str = "") -> socket.socket:
+    """A connection on which a completion has been asked for, and not been read."""
+    host, port = address.removeprefix("http://").split(":")
+    content = json.dumps(body).encode()
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    head = head or f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Connection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_nothing_is_left_of_clients_that_leave(address: str, stream: bool):
+    threads = threading.active_count()
+    for _ in range(3):
+        connections = [begin(address, {**BODY, "max_tokens": 4096, "stream": stream}) for _ in range(20)]
+        until(lambda: texts(address) == 20)
+        for connection in connections:
+            connection.close()
+        until(lambda: texts(address) == 0)
+    assert threading.active_count() == threads
+
+
+def test_who_finds_the_queue_full_is_told_when_to_come_again(serve_here: Callable[..., Any]):
+    with serve_here(max_batch_size=1, max_waiting=2) as address:
+        connections = [begin(address, {**BODY, "max_tokens": 4096, "n": 3})]
+        until(lambda: texts(address) == 3)
+        status, headers, content = ask(address)
+        assert (status, headers["Retry-After"]) == (503, "1")
+        assert json.loads(content)["error"]["code"] == "overloaded"
+        connections[0].close()
+        until(lambda: texts(address) == 0)
+        assert ask(address)[0] == 200
+
+
+def test_texts_wait_for_their_turn_where_the_batch_is_full(serve_here: Callable[..., Any]):
+    with serve_here(max_batch_size=2) as address:
+        _, _, content = ask(address, body={**BODY, "n": 7, "seed": 1})
+    with serve_here() as address:
+        _, _, expected = ask(address, body={**BODY, "n": 7, "seed": 1})
+    assert json.loads(content)["choices"] == json.loads(expected)["choices"]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"max_tokens": 4096}, {"prompt": "A" * 60_000, "max_tokens": 0, "echo": True, "logprobs": 1}]
+)
+def test_a_request_is_given_up_in_time(serve_here: Callable[..., Any], wanted: dict[str, Any]):
+    with serve_here(max_seconds=0.05) as address:
+        status, found = error(address, body={**BODY, **wanted})
+        assert (status, found["code"]) == (504, "deadline_exceeded")
+        if "echo" not in wanted:
+            _, _, stream = ask(address, body={**BODY, **wanted, "stream": True})
+            last = json.loads(stream.decode().strip().rpartition("data: ")[2])
+            assert last["error"]["code"] == "deadline_exceeded"
+        until(lambda: texts(address) == 0)
+
+
+def test_the_key_opens_everything_but_the_page(serve_here: Callable[..., Any]):
+    with serve_here(api_key="key") as address:
+        for path, body in (
+            ("/v1/completions", BODY),
+            ("/v1/models", None),
+            ("/runs", None),
+            ("/attention", {"text": "A"}),
+        ):
+            for given in ({}, {"Authorization": "Bearer ke"}, {"Authorization": "Bearer \u00e9"}):
+                status, found = error(address, path, body, **given)
+                assert (status, found["code"]) == (401, "invalid_api_key")
+            assert ask(address, path, body, Authorization="Bearer key")[0] == 200
+        for path in ("/", "/health", *(f"/{file.name}" for file in api.PAGE.iterdir())):
+            assert ask(address, path, None)[0] == 200
+
+
+def test_a_body_has_a_size_and_a_time(serve_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    with serve_here() as address:
+        assert error(address, body=b"[" + b" " * 10_000_000 + b"]")[0] == 413
+        host, port = address.removeprefix("http://").split(":")
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\n"
+        with socket.create_connection((host, int(port)), timeout=20) as slow:
+            slow.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        with socket.create_connection((host, int(port)), timeout=20) as endless:
+            endless.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            for _ in range(40):
+                endless.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+            assert endless.recv(100).startswith(b"HTTP/1.1 413")
+        with socket.create_connection((host, int(port)), timeout=20) as silent:
+            silent.sendall(b"POST /v1/comp")
+            assert silent.recv(100) == b""  # hung up
+        assert ask(address)[0] == 200
+
+
+def test_the_log_says_what_was_asked_but_not_what_was_written(address: str, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", "minillm.access"):
+        ask(address, body={**BODY, "prompt": "SECRET", "user": "SECRET"})
+        ask(address, "/v1/models/SECRET?SECRET", None)
+        until(lambda: len(caplog.messages) == 2)
+    lines = [json.loads(message) for message in caplog.messages]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [
+        ("POST", "/v1/completions", 200),
+        ("GET", "/v1/models/{model:path}", 404),
+    ]
+    assert lines[0].keys() == {"time", "client", "method", "route", "status", "bytes", "seconds"}
+    assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_texts_finish_and_then_ends_the_program(in_smoke_run: Path, signum: signal.Signals):
+    command = [sys.executable, "-m", "minillm", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        with (
+            begin(address, {**BODY, "max_tokens": 2000, "stream": True}) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            until(lambda: answer.readline().startswith(b"data: "))
+            process.send_signal(signum)
+            assert b"data: [DONE]" in answer.read()
+        assert process.wait(20) in (-signum, 128 + signum)
+
+
+def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path):
+    listening = socket.create_server(("127.0.0.1", 0))
+    stopping = server.Server(api.create_app(find("best"), Limits()), grace=0.1)
+    thread = threading.Thread(target=stopping.run, args=([listening],))
+    thread.start()
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    until(lambda: stopping.started)
+    with (
+        begin(address, {**BODY, "max_tokens": 4096, "n": 16, "stream": True}) as connection,
+        connection.makefile("rb") as answer,
+    ):
+        until(lambda: answer.readline().startswith(b"data: "))
+        stopping.should_exit = True
+        last = answer.read().decode().strip().rpartition("data: ")[2]
+        assert "the server stops" in json.loads(last.split("\n")[0])["error"]["message"]
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_without_the_extra_it_says_what_to_install(in_smoke_run: Path):
+    code = "import sys; sys.modules['fastapi'] = None; from minillm.cli import main; main(['serve'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=False)
+    assert (done.returncode, done.stderr) == (2, "minillm: error: serve needs fastapi: pip install 'minillm[web]'\n")
