@@ -27,7 +27,7 @@ def run(args: list[str]) -> None:
         limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
         key = os.environ.get("MINILLM_API_KEY") if options.api_key is None else options.api_key
         if key is not None and not re.fullmatch("[!-~]+", key):
-            raise ValueError("the API key must be letters, digits and signs of ASCII, at least one")
+            raise ValueError("--api_key or MINILLM_API_KEY must be letters, digits and signs of ASCII, at least one")
         from minillm.generation.checkpoint import find, load_numpy  # only now: --help needs none of it
 
         path = find(options.ckpt_path)
@@ -79,8 +79,12 @@ class _Parser(OneLineErrors, argparse.ArgumentParser):
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not host:
+        raise ValueError("--host is empty; 0.0.0.0 would let other machines in")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise ValueError(f"cannot listen at {host} port {port}: {error}; give another --host or --port") from error
+    except (OSError, OverflowError, TypeError) as error:
+        number = getattr(error, "errno", None) or 0
+        why = os.strerror(number) if number > 0 else error
+        raise ValueError(f"cannot listen at {host} port {port}: {why}; give another --host or --port") from error

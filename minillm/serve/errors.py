@@ -57,6 +57,8 @@ def handle_errors(app: FastAPI) -> None:
         first = error.errors()[0]  # without what was sent: that may be anything
         place = [str(part)[:100] for part in first["loc"][1:] if isinstance(part, str)]
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "there is no such field"
         if first["type"] == "model_attributes_type":  # also if it was sent as something else than JSON
             message = "send a JSON object, with Content-Type: application/json"
         return error_response(

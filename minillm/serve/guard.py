@@ -90,9 +90,10 @@ class Guard:
     def _check_key(self, scope: Scope) -> None:
         if self._api_key is None or not LOCKED.fullmatch(scope["path"]):
             return
-        shown = Headers(scope=scope).get("Authorization", "").removeprefix("Bearer ")
-        if not secrets.compare_digest(shown.encode(), self._api_key.encode()):
-            raise RefusedError(401, "this server wants its API key", code="invalid_api_key")
+        scheme, _, shown = Headers(scope=scope).get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(shown.encode(), self._api_key.encode()):
+            message = "this server wants its API key: send Authorization: Bearer KEY"
+            raise RefusedError(401, message, code="invalid_api_key")
 
 
 async def _read(scope: Scope, receive: Receive) -> bytes | None:

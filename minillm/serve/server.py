@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -54,7 +56,7 @@ class Server(uvicorn.Server):
             app,
             http=Protocol,
             ws="none",
-            log_level="warning",
+            log_config=None,
             access_log=False,
             backlog=2048,
             timeout_keep_alive=10,
@@ -62,6 +64,12 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
         self._app, self._grace = app, grace
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: the first has everything finished, a second one does not wait, and needs no tracebacks."""
+        if self.should_exit:
+            logging.disable()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say where."""

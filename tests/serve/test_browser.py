@@ -144,7 +144,7 @@ def test_a_run_shows_its_curve_and_its_samples(page: Page):
 
 def test_another_checkpoint_can_be_talked_to(page: Page):
     page.select_option("#model", "smoke/version_0/last")
-    expect(page.locator("#about")).to_contain_text("tokens: 65")
+    expect(page.locator("#about")).to_contain_text("vocabulary: 65")
     page.fill("#length", "5")
     with page.expect_request("**/v1/completions") as asked:
         page.click("#generate")

@@ -20,7 +20,7 @@ export function showAttention(page) {
     page.trouble(null);
     $("attention-status").textContent = "Looking …";
     try {
-      const body = { model: page.model(), text: $("attention-text").value };
+      const body = { model: page.model(), on_unknown: page.onUnknown(), text: $("attention-text").value };
       const answer = await ask({ ...body, layer: Number($("layer").value), head: Number($("head").value) });
       if (!answer) return;
       seen = answer;

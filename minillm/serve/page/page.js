@@ -17,7 +17,7 @@ export function trouble(error) {
   if (error && !(error instanceof Refused)) throw error;
 }
 
-const page = { model: () => $("model").value, about: null, trouble };
+const page = { model: () => $("model").value, onUnknown: () => $("on-unknown").value, about: null, trouble };
 
 const ask = lastOnly((name) => get(`v1/models/${name.split("/").map(encodeURIComponent).join("/")}`));
 
@@ -30,7 +30,7 @@ async function chooseModel() {
     const { num_layers, num_heads, embed_dim, context_length, vocab_size } = page.about;
     $("about").textContent =
       `layers: ${num_layers}, heads: ${num_heads}, channels: ${embed_dim}, context: ${context_length}, ` +
-      `different tokens: ${vocab_size}`;
+      `vocabulary: ${vocab_size}`;
     document.dispatchEvent(new Event("model"));
   } catch (error) {
     trouble(error);
@@ -46,6 +46,7 @@ function chooseView(event) {
     else link.removeAttribute("aria-current");
   }
   document.title = `${$(`${view}-title`).textContent} · MiniLLM`;
+  trouble(null);
   if (event) $("main").focus({ preventScroll: true });
   scrollTo(0, 0);
   document.dispatchEvent(new CustomEvent("view", { detail: view }));

@@ -41,6 +41,7 @@ export function showRuns(page) {
 
   $("run").addEventListener("change", () => show().catch(page.trouble));
   document.addEventListener("view", ({ detail }) => detail === "runs" && list());
+  document.addEventListener("model", () => $("runs").hidden || list());
 }
 
 function draw({ train_loss, val_loss }) {

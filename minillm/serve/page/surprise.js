@@ -12,14 +12,15 @@ export function showSurprise(page) {
   const characters = new Characters($("surprise-result"), showExpected);
   const ask = lastOnly((body) => post("v1/completions", body));
 
-  async function measure(text) {
+  async function measure() {
     page.trouble(null);
     $("surprise-status").textContent = "Reading …";
     try {
-      const body = { model: page.model(), prompt: text, max_tokens: 0, echo: true, logprobs: SHOWN };
+      const body = { model: page.model(), on_unknown: page.onUnknown(), prompt: $("surprise-text").value, max_tokens: 0, echo: true, logprobs: SHOWN };
       const answer = await ask(body);
       if (!answer) return;
-      read = answer.choices[0].logprobs;
+      const { text, logprobs } = answer.choices[0]; // without what the model does not know, perhaps
+      read = logprobs;
       characters.clear();
       let bits = 0;
       let unread = 0; // characters that nothing comes before
@@ -37,7 +38,7 @@ export function showSurprise(page) {
       const count = [...text].length - unread;
       $("surprise-status").textContent = count
         ? `${bits.toFixed(1)} bits for ${count} characters: ${(bits / count).toFixed(3)} bits per character`
-        : "One character alone is neither expected nor surprising: write more";
+        : "Nothing comes before the first token: write more";
     } catch (error) {
       $("surprise-status").textContent = "";
       page.trouble(error);
@@ -58,6 +59,7 @@ export function showSurprise(page) {
 
   $("surprise-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    measure($("surprise-text").value);
+    measure();
   });
+  document.addEventListener("model", () => read && !$("surprise").hidden && measure());
 }

@@ -25,17 +25,19 @@ export function showWriting(page) {
     $("continue").disabled = true;
     $("write-status").textContent = "Writing …";
     let made = 0;
-    let usedSeed = null;
+    let seed = "";
+    let ended = "";
     try {
       const body = {
-        model: page.model(), prompt: text.slice(-READ), max_tokens: number("length"), seed: number("seed"),
-        temperature: number("temperature"), top_k: number("top-k"), top_p: number("top-p"), logprobs: SHOWN,
-        processed_logprobs: true,
+        model: page.model(), prompt: text.slice(-READ), on_unknown: page.onUnknown(), max_tokens: number("length"),
+        temperature: number("temperature"), top_k: number("top-k"), top_p: number("top-p"), seed: number("seed"),
+        logprobs: SHOWN, processed_logprobs: true,
       };
       for await (const { choices: [choice] } of stream(body, mine.signal)) {
         if (writing !== mine) return;
         const { tokens, token_logprobs, top_logprobs, text_offset } = choice.logprobs;
-        usedSeed = choice.seed;
+        seed = `, seed ${choice.seed}`;
+        if (choice.finish_reason === "stop") ended = ", where the model ended it";
         text += choice.text;
         made += tokens.length;
         parts(choice.text, text_offset).forEach((part, index) => {
@@ -43,15 +45,17 @@ export function showWriting(page) {
           characters.add(part);
         });
       }
-      $("write-status").textContent = `${made} tokens, seed ${usedSeed}`;
+      $("write-status").textContent = `${made} tokens${ended}${seed}`;
     } catch (error) {
-      if (writing === mine) $("write-status").textContent = error.name === "AbortError" ? `Stopped after ${made} tokens` : "";
+      if (writing === mine) $("write-status").textContent = error.name === "AbortError" ? `Stopped after ${made} tokens${seed}` : "";
       page.trouble(error);
     } finally {
       if (writing === mine) {
         writing = null;
+        const wasFocused = document.activeElement === $("stop");
         $("stop").disabled = true;
-        $("continue").disabled = !text;
+        $("continue").disabled = !drawn.length;
+        if (wasFocused) $("continue").focus();
       }
     }
   }
@@ -65,6 +69,8 @@ export function showWriting(page) {
     event.preventDefault();
     drawn = [];
     characters.clear();
+    $("why").textContent = "";
+    $("why-bars").replaceChildren();
     text = $("prompt").value;
     characters.addPlain(text);
     write();
@@ -73,5 +79,6 @@ export function showWriting(page) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("write-form").requestSubmit();
   });
   $("stop").addEventListener("click", () => writing?.abort());
+  $("model").addEventListener("change", () => writing?.abort());
   $("continue").addEventListener("click", write);
 }
