@@ -20,6 +20,7 @@ MAX_BODY = 1_000_000  # bytes
 BODY_SECONDS = 10.0  # until all of it has come
 SEND_SECONDS = 30.0  # that a client may take to listen
 LOCKED = re.compile("/v1/.*|/runs|/runs/.*|/attention")  # what the key is for; the page itself is no secret
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -58,6 +59,7 @@ class Guard:
                 await send(message)
 
         try:
+            _check_path(scope["path"])
             self._check_key(scope)
             body = await _read(scope, receive)
             if body is not None:
@@ -94,6 +96,12 @@ class Guard:
         if scheme.lower() != "bearer" or not secrets.compare_digest(shown.encode(), self._api_key.encode()):
             message = "this server wants its API key: send Authorization: Bearer KEY"
             raise RefusedError(401, message, code="invalid_api_key")
+
+
+def _check_path(path: str) -> None:
+    """Refuse control characters: the router accepts a line feed at the end of a path, the pattern LOCKED does not."""
+    if found := CONTROL_CHARACTER.search(path):
+        raise RefusedError(400, f"the path must not contain control characters, got U+{ord(found[0]):04X}")
 
 
 async def _read(scope: Scope, receive: Receive) -> bytes | None:

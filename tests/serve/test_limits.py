@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
+from fastapi.routing import APIRoute
 
 from minillm.generation.checkpoint import find
 from minillm.serve import api, guard, server
@@ -121,6 +123,27 @@ def test_the_key_opens_everything_but_the_page(serve_here: Callable[..., Any]):
             assert ask(address, path, body, Authorization="Bearer key")[0] == 200
         for path in ("/", "/health", *(f"/{file.name}" for file in api.PAGE.iterdir())):
             assert ask(address, path, None)[0] == 200
+
+
+CONTROL_CHARACTERS = ["%0A", "%0D", "%0D%0A", "%00", "%09", "%1B", "%7F", "%C2%85"]
+
+
+@pytest.mark.parametrize("control", CONTROL_CHARACTERS)
+def test_no_route_answers_to_a_path_with_a_control_character(serve_here: Callable[..., Any], control: str):
+    routes = {
+        route.path: sorted(route.methods - {"HEAD"})[0] for route in api.router.routes if isinstance(route, APIRoute)
+    }
+    assert {"/v1/completions", "/v1/models", "/attention", "/runs", "/runs/{name:path}"} <= routes.keys()
+    with serve_here(api_key="key") as address:
+        for route, method in routes.items():
+            path = re.sub(r"\{.*?\}", "smoke/version_0", route)
+            content = {"/attention": {"text": "A"}}.get(route, BODY) if method == "POST" else None
+            spellings = (f"{path}{control}", f"{path}{control}{control}", f"/{control}{path[1:]}", f"{path}/{control}")
+            for spelling in spellings:
+                for given in ({}, {"Authorization": "Bearer key"}):
+                    status, found = error(address, spelling, content, **given)
+                    assert status == 400, spelling
+                    assert "control characters" in found["message"]
 
 
 def test_a_body_has_a_size_and_a_time(serve_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
