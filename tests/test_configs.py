@@ -39,8 +39,7 @@ def test_the_reference_configuration_shows_every_value_of_ours(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_configuration_trains(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any):
-    monkeypatch.chdir(tmp_path)
+def test_every_configuration_trains(config: Path, tmp_path: Path, minillm: Any):
     few = ("--trainer.max_steps", 2, "--trainer.limit_val_batches", 2, "--data.batch_size", 4)
     code, out, _ = minillm("fit", "--config", config, *few)
     assert code == 0

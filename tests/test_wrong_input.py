@@ -254,9 +254,8 @@ def test_wrong_input_is_refused_in_a_line(
 
 @pytest.mark.parametrize("name", ["optimizer.ckpt", "loops.ckpt", "states.ckpt", "windows.ckpt"])
 def test_a_made_up_training_state_is_refused_when_training_goes_on_from_it(
-    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any
+    name: str, folder: Path, tmp_path: Path, minillm: Any
 ):
-    monkeypatch.chdir(tmp_path)
     more = ("--ckpt_path", folder / name, "--trainer.max_steps", 40)
     code, _, err = minillm("fit", "--config", CONFIGS / "smoke.yaml", *more)
     assert (code, err.count("\n")) == (2, 1)

@@ -32,8 +32,7 @@ def test_best_last_and_a_run_folder_name_files(in_smoke_run: Path):
             assert find(folder, in_folder=name) == in_smoke_run / "checkpoints" / f"{name}.ckpt"
 
 
-def test_best_is_that_of_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def test_best_is_that_of_the_newest_run(tmp_path: Path):
     for age, run in enumerate(["a/version_10", "b/version_0", "a/version_9"]):  # the newest first
         file = tmp_path / "lightning_logs" / run / "checkpoints" / "best.ckpt"
         file.parent.mkdir(parents=True)
@@ -58,8 +57,7 @@ def test_last_is_the_newest_file_that_loads_and_a_damaged_one_is_named(in_smoke_
         find(run, in_folder="last")
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path):
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.ckpt")
     with pytest.raises(ValueError, match="it holds more than plain values"):
         load(tmp_path / "bomb.ckpt")

@@ -117,10 +117,7 @@ def test_a_record_that_does_not_fit_on_the_disk_is_said_in_a_line():
     assert done.stderr.splitlines()[-1].startswith("minillm: error: ")
 
 
-def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(minillm: Run):
     Path("text.txt").write_text("ä" * 2000, encoding="utf-8")
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")[0] == 0
     predict = [sys.executable, "-m", "minillm", "predict", "--prompt", "ä", "--max_new_tokens", "2"]
@@ -138,10 +135,10 @@ def test_the_longest_run_that_stands_in_the_training_text_is_reported(minillm: R
     assert json.loads((tmp_path / "out.jsonl").read_text())["longest_copy"] == text[10:40]
 
 
-def test_a_training_text_that_is_gone_is_said_once(minillm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "text.txt"
+def test_a_training_text_that_is_gone_is_said_once(minillm: Run, own_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own_folder)
+    path = Path("text.txt")
     path.write_text("What is written here?\n" * 40)
-    monkeypatch.chdir(tmp_path)
     minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")
     path.unlink()
     code, _, err = minillm("predict", "--prompt", "W", "--max_new_tokens", 20, "--num_samples", 2)

@@ -12,6 +12,7 @@ from minillm.generation.checkpoint import find
 from minillm.serve.api import create_app
 from minillm.serve.limits import Limits
 from minillm.serve.server import Server
+from tests.serve.client import until
 
 
 @contextmanager
@@ -21,6 +22,7 @@ def serving(api_key: str | None = None, **limits: Any) -> Iterator[str]:
     server = Server(create_app(find("best"), Limits(**limits), api_key), grace=0.2)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
+    until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
@@ -30,15 +32,22 @@ def serving(api_key: str | None = None, **limits: Any) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def address(smoke_run: Path) -> Iterator[str]:
-    """Where the smoke run's model is served."""
+def served(smoke_run: Path) -> Iterator[str]:
+    """The address of a server of the smoke run's models, for as long as tests run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(smoke_run)
         with serving() as address:
             yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
+def address(served: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of that server, which is a thread here: it finds its runs from the working folder."""
+    monkeypatch.chdir(smoke_run)
+    return served
+
+
+@pytest.fixture
 def client(address: str) -> Iterator[OpenAI]:
     """OpenAI's own client, talking to it."""
     with OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=30) as client:

@@ -11,7 +11,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from minillm.serve import runs
 from minillm.serve.api import create_app
 from minillm.serve.limits import Limits
-from tests.serve.test_limits import ask, error
+from tests.serve.client import ask, error
 
 DEEP = b"[" * 100_000
 WRONG: list[tuple[object, str]] = [
@@ -89,7 +89,7 @@ def test_no_name_leads_out_of_the_runs(address: str, name: str, in_smoke_run: Pa
     assert (status, found["code"]) == (404, "model_not_found")
     for path in ("/v1/models/", "/runs/", "/"):
         status, _, content = ask(address, path + quote(name, safe="/%"), None)
-        assert status == 404
+        assert status == (400 if "\0" in name else 404)
         assert set(json.loads(content)) == {"error"}
 
 
@@ -118,6 +118,8 @@ def test_whatever_the_schema_allows_or_forbids_is_answered_as_it_says(address: s
     @given(one_of(schema[path][method].as_strategy(mode) for mode in GenerationMode))
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def check(case: schemathesis.Case) -> None:
-        case.call_and_validate(excluded_checks=[positive_data_acceptance])  # no schema says which characters are known
+        answer = case.call()
+        if answer.status_code != 413:  # no schema says how many bytes a body may have, nor which characters are known
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance])
 
     check()

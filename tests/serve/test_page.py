@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from minillm.serve.api import PAGE
-from tests.serve.test_limits import ask
+from tests.serve.client import ask
 
 FILES = sorted(path.name for path in PAGE.iterdir())
 

@@ -16,7 +16,7 @@ from minillm.serve import models as models_module
 from minillm.serve.limits import Limits
 from minillm.serve.models import Models
 from minillm.serve.worker import Piece, Worker
-from tests.serve.test_limits import BODY, ask, begin, texts, until
+from tests.serve.client import BODY, ask, begin, texts, until
 
 
 def order(number: int, prompt: list[int], seed: int, num_tokens: int) -> dict[str, Any]:

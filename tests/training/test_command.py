@@ -103,10 +103,7 @@ def test_a_runs_config_repeats_the_run(in_smoke_run: Path, minillm: Run):
     assert settings[0] == settings[1]
 
 
-def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(minillm: Run):
     assert minillm("fit", "--config", SMOKE, "--seed_everything", 7, "--model.learning_rate", 0.01)[0] == 0
     config = Path("lightning_logs/smoke/version_0/config.yaml")
     first = yaml.safe_load(config.read_text())
@@ -118,8 +115,7 @@ def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(
     assert second["data"] == first["data"]
 
 
-def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
-    monkeypatch.chdir(tmp_path)
+def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, minillm: Run):
     more = ("--trainer.gradient_clip_val", 1.0, "--trainer.accumulate_grad_batches", 3)
     code, out, _ = minillm("fit", "--config", SMOKE, *more)
     assert code == 0
@@ -129,10 +125,7 @@ def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, monkeypatch: p
     assert re.findall(r"step (\d+)/20  train_loss", out) == ["5", "10", "15", "20"]
 
 
-def test_epochs_see_as_many_batches_each_with_accumulation_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_epochs_see_as_many_batches_each_with_accumulation_too(minillm: Run):
     Path("text.txt").write_text("to be or not to be " * 160)
     epochs = ("--trainer.max_steps", -1, "--trainer.max_epochs", 2, "--trainer.accumulate_grad_batches", 3)
     each = ("--trainer.val_check_interval", "null", "--trainer.check_val_every_n_epoch", 1)
@@ -141,10 +134,7 @@ def test_epochs_see_as_many_batches_each_with_accumulation_too(
     assert re.findall(r"step (\d+)/16  val_loss", out) == ["8", "16"]  # 22 batches an epoch are 8 steps
 
 
-def test_a_resumed_run_takes_the_learning_rate_that_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_resumed_run_takes_the_learning_rate_that_is_given(minillm: Run):
     fit = ("fit", "--config", SMOKE)
     assert minillm(*fit)[0] == 0
     assert minillm(*fit, "--ckpt_path", "last", "--trainer.max_steps", 25, "--model.learning_rate", 0.5)[0] == 0
@@ -152,10 +142,7 @@ def test_a_resumed_run_takes_the_learning_rate_that_is_given(
     assert rates == pytest.approx([3e-4] * 4 + [0.5])
 
 
-def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(tmp_path: Path, minillm: Run):
     assert minillm("fit", "--config", SMOKE, "--trainer.max_steps", 3)[0] == 0
     run = tmp_path / "lightning_logs" / "smoke" / "version_0"
     assert [row["step"] for row in metrics(run)] == ["3"]
@@ -163,10 +150,7 @@ def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(
         assert torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_another_text_with_accents_and_emoji_works_from_fit_to_predict(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run
-):
-    monkeypatch.chdir(tmp_path)
+def test_another_text_with_accents_and_emoji_works_from_fit_to_predict(minillm: Run):
     Path("text.txt").write_text("Über naïve Café-Gäste 🙂 — sí.\n" * 50, encoding="utf-8")
     fit = (
         "fit",
@@ -208,8 +192,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"step 10/10" not in shown
 
 
-def test_a_sanity_check_before_training_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run):
-    monkeypatch.chdir(tmp_path)
+def test_a_sanity_check_before_training_leaves_no_trace(minillm: Run):
     for more in ((), ("--trainer.num_sanity_val_steps", 2)):
         assert minillm("fit", "--config", SMOKE, *more)[0] == 0
     first, second = (Path("lightning_logs/smoke", name) for name in ("version_0", "version_1"))

@@ -24,10 +24,7 @@ def losses(minillm: Callable[..., tuple[int, str, str]], version: int) -> dict[s
     return {name: [float(row[name]) for row in rows if row[name]] for name in ("train_loss", "val_loss")}
 
 
-def test_two_runs_with_one_seed_are_equal_and_like_the_recorded_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Callable[..., tuple[int, str, str]]
-):
-    monkeypatch.chdir(tmp_path)
+def test_two_runs_with_one_seed_are_equal_and_like_the_recorded_one(minillm: Callable[..., tuple[int, str, str]]):
     first, second = losses(minillm, 0), losses(minillm, 1)
     assert first == second
     golden = json.loads(GOLDEN.read_text())

@@ -22,9 +22,8 @@ MORE = ("--ckpt_path", "last", "--trainer.max_steps", 60)
 
 
 @pytest.fixture(autouse=True)
-def _trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Run) -> None:
+def _trained(minillm: Run) -> None:
     """Every test here goes on from a run of 20 steps."""
-    monkeypatch.chdir(tmp_path)
     assert minillm(*FIT)[0] == 0
 
 

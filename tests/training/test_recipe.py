@@ -14,11 +14,6 @@ FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"))
 CALLBACKS = "lightning.pytorch.callbacks"
 
 
-@pytest.fixture(autouse=True)
-def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def column(name: str, run: str = "smoke") -> dict[int, float]:
     """Of metrics.csv: values by step."""
     with Path(f"lightning_logs/{run}/version_0/metrics.csv").open() as file:

@@ -27,11 +27,6 @@ RECIPE = [
 EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
 
 
-@pytest.fixture(autouse=True)
-def _in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
     """Where two nested values are not the same, to the last bit."""
     if type(one) is not type(other):
