@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from minillm.data.corpus import TRAIN_FRACTION, load_text
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
-from minillm.generation.checkpoint import load
+from minillm.generation.load import load
 
 LONGEST = 6  # n-gram
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
@@ -72,7 +72,7 @@ def _find(keys: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[np.
 def checkpoint_bits(ckpt_path: str, text: str) -> tuple[float, float]:
     """Bits a character of `text` (all but the first) under a trained model, in consecutive and in sliding windows."""
     model, tokenizer = load(ckpt_path)
-    ids, T = torch.tensor(tokenizer.encode(text)), model.context_length
+    ids, T = torch.tensor(tokenizer.encode(text)), model.config.context_length
     characters = len(text) - tokenizer.num_chars(int(ids[0]))
     consecutive, sliding = ConsecutiveWindows(ids, T, 64), SlidingWindows(ids, T, 64, T // 4)
     totals = []

@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minillm.generation.checkpoint import load
     from minillm.generation.generate import generate
+    from minillm.generation.load import load
 
 __all__ = ["generate", "load"]
 __version__ = "0.1.0"
 
-_MODULES = {"generate": "minillm.generation.generate", "load": "minillm.generation.checkpoint"}
+_MODULES = {"generate": "minillm.generation.generate", "load": "minillm.generation.load"}
 
 
 def __getattr__(name: str) -> object:

@@ -12,11 +12,12 @@ from minillm import __version__
 from minillm.errors import fail, one_line_warnings
 
 COMMANDS = {
-    "fit": ("minillm.training.flags", "train a model"),
-    "validate": ("minillm.training.flags", "measure a checkpoint on the validation text"),
-    "test": ("minillm.training.flags", "the same, under the names test_loss and so on"),
-    "predict": ("minillm.generation.command", "continue a prompt with a trained model"),
-    "serve": ("minillm.serve.command", "a page and an API to talk to trained models"),
+    "fit": ("minillm.commands.flags", "train a model"),
+    "validate": ("minillm.commands.flags", "measure a checkpoint on the validation text"),
+    "test": ("minillm.commands.flags", "the same, under the names test_loss and so on"),
+    "predict": ("minillm.commands.predict", "continue a prompt with a trained model"),
+    "serve": ("minillm.commands.serve", "a page and an API to talk to trained models"),
+    "configs": ("minillm.commands.configs", "list the configurations of the package, or print one"),
 }
 
 
@@ -54,5 +55,5 @@ def _usage() -> str:
         "usage: minillm COMMAND [--help] [flags]\n\n"
         "A small Transformer language model, trained on Shakespeare.\n\n"
         f"commands:\n{commands}\n\n"
-        "Begin with: minillm fit --config configs/minillm.yaml"
+        "Begin with: minillm fit --config quick"
     )

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from minillm.training import command
+from minillm.commands import fit
+from minillm.commands.trainer_settings import TRAINER_DEFAULTS
 from tests.conftest import CONFIGS
 
 
@@ -12,15 +13,15 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]
     """What `fit` with these arguments would do."""
     found: list[dict[str, Any]] = []
 
-    def stop(cli: command.MiniLLMCLI) -> None:
+    def stop(cli: fit.MiniLLMCLI) -> None:
         found.append(cli.config.as_dict())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command.MiniLLMCLI, "before_instantiate_classes", stop)
+    monkeypatch.setattr(fit.MiniLLMCLI, "before_instantiate_classes", stop)
     with pytest.raises(KeyboardInterrupt):
-        command.run(["fit", *arguments])
-    found[0]["fit"].pop("config")
-    return found[0]["fit"]
+        fit.run(["fit", *arguments])
+    found[0].pop("config")
+    return found[0]
 
 
 def test_the_reference_configuration_is_that_of_no_configuration(monkeypatch: pytest.MonkeyPatch):
@@ -35,7 +36,7 @@ def test_the_reference_configuration_shows_every_value_of_ours(monkeypatch: pyte
             shown[group].keys()
             == defaults[group].keys() - {"context_length"} | shown["data"].keys() & shown[group].keys()
         )
-    assert command.TRAINER_DEFAULTS.keys() <= shown["trainer"].keys()
+    assert TRAINER_DEFAULTS.keys() <= shown["trainer"].keys()
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -65,7 +65,6 @@ def write_checkpoints(whole: Path) -> None:
         "alphabet.ckpt": {**good, "tokenizer": {"alphabet": list(range(65))}},
         "seed.ckpt": {**good, "seed": 2**40},
         "truth.ckpt": {**good, "seed": True},
-        "workers.ckpt": changed(good, "datamodule_hyper_parameters", num_workers=5000),
         "corpus.ckpt": changed(good, "datamodule_hyper_parameters", corpus=7),
         "states.ckpt": {**good, "random_states": [], "global_step": 20},
         "windows.ckpt": far,
@@ -77,7 +76,6 @@ def write_checkpoints(whole: Path) -> None:
 
 def of_wrong_settings(good: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What says of its model what is not so."""
-    older = {name: value for name, value in good["hyper_parameters"].items() if name != "activation"}
     return {
         "wide.ckpt": changed(good, "hyper_parameters", embed_dim=10**6),
         "deep.ckpt": changed(good, "hyper_parameters", num_layers=10**9),
@@ -87,13 +85,11 @@ def of_wrong_settings(good: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "no_such_part.ckpt": changed(good, "hyper_parameters", activation="gelu"),
         "half_a_part.ckpt": changed(good, "hyper_parameters", token_shift=1),
         "other_part.ckpt": changed(good, "hyper_parameters", query_key_norm=True),
-        "older.ckpt": {**good, "hyper_parameters": older},
+        "newer.ckpt": {**good, "format": 3, "state_dict": {}},
+        "format.ckpt": {**good, "format": "two"},
         "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
         "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),
         "no_settings.ckpt": {**good, "hyper_parameters": {}},
-        "dotted.ckpt": changed(good, "hyper_parameters", **{"a.b.c": 1}),
-        "reserved.ckpt": changed(good, "hyper_parameters", keys=1),
-        "foreign.ckpt": changed(good, "hyper_parameters", foo=1),
     }
 
 

@@ -14,6 +14,7 @@ TEMPERATURE, TOP_K = 0.8, 40
 
 def ours(sizes: Sizes, texts: int) -> Contestant:
     """`minillm.generate` for one text, what `predict --num_samples` calls for more; past the context of the model."""
+    from minillm.config import ModelConfig
     from minillm.generation.generate import generate, write
     from minillm.generation.numpy_decoder import NumpyDecoder
     from minillm.generation.settings import Settings
@@ -21,7 +22,7 @@ def ours(sizes: Sizes, texts: int) -> Contestant:
     from minillm.tokenizer import CharTokenizer
 
     shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
-    model, tokenizer = Decoder(sizes.vocab_size, *shape, dropout=0.2).eval(), CharTokenizer(ALPHABET)
+    model, tokenizer = Decoder(ModelConfig(sizes.vocab_size, *shape, dropout=0.2)).eval(), CharTokenizer(ALPHABET)
 
     def call() -> None:
         if texts == 1:

@@ -39,16 +39,16 @@ def fit(sizes: Sizes) -> Contestant:
 
 def bare_loop(sizes: Sizes) -> Contestant:
     """The same model, windows, optimizer and precision in a loop of five lines."""
+    from minillm.config import ModelConfig
     from minillm.data.windows import RandomWindows
     from minillm.model import Decoder
-    from minillm.training.memory import keep_freed_memory
+    from minillm.training.hardware import fastest_precision, keep_freed_memory
     from minillm.training.optimizer import adamw
-    from minillm.training.precision import fastest_precision
 
     keep_freed_memory()
     windows = RandomWindows(_text(sizes), sizes.context_length, sizes.batch_size, seed=1)
     shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
-    model = Decoder(sizes.vocab_size, *shape, DROPOUT)
+    model = Decoder(ModelConfig(sizes.vocab_size, *shape, DROPOUT))
     optimizer = adamw(model, LEARNING_RATE, WEIGHT_DECAY, beta2=0.999)
     autocast = fastest_precision("cpu") == "bf16-mixed"
 
@@ -98,7 +98,7 @@ def torch_encoder(sizes: Sizes, bf16: bool) -> Contestant:
 
 def floor(sizes: Sizes) -> Contestant:
     """The matrix products of a step, forward and backward, in the fastest precision, and nothing else."""
-    from minillm.training.precision import fastest_precision
+    from minillm.training.hardware import fastest_precision
 
     dtype = torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32
     B, T, C, H = sizes.batch_size, sizes.context_length, sizes.embed_dim, sizes.num_heads

@@ -56,7 +56,7 @@ class Batch:
     def add(self, row: Row) -> None:
         """Take in a text; there must be room."""
         assert len(self) < self.capacity
-        row.window = row.window[-self.decoder.context_length :]
+        row.window = row.window[-self.decoder.config.context_length :]
         self._unread.append(row)
 
     def remove(self, row: Row) -> None:
@@ -75,7 +75,7 @@ class Batch:
         Returns:
             The texts that were continued; the last of `window` is the new token.
         """
-        for row in [row for row in self._running if len(row.window) > self.decoder.context_length]:
+        for row in [row for row in self._running if len(row.window) > self.decoder.config.context_length]:
             self.remove(row)
             row.window = row.window[-kept(self.decoder) :]
             self._unread.append(row)

@@ -1,30 +1,11 @@
 """Writing or reciting: what of a sample stands in the training text, character for character."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
-from minillm.data.corpus import TRAIN_FRACTION, is_at_hand, load_text
-
 BLOCK = 8  # bytes
 SHORTEST = 2 * BLOCK - 1  # bytes: a run this long holds a whole block, wherever it lies
-
-
-def training_text(data: dict[str, Any], corpus: str | None = None) -> bytes:
-    """What a model learned from, in UTF-8.
-
-    Args:
-        data: The settings of the data, as a checkpoint holds them.
-        corpus: Where that text is now; None: where it was.
-
-    Raises:
-        ValueError: It is not here, or it was not asked for and is not to be read unasked.
-    """
-    if corpus is None and not is_at_hand(data["corpus"]):
-        raise ValueError(f"corpus {data['corpus']!r} is not here, or it is a folder, a pattern or very large")
-    text = load_text(data["corpus"] if corpus is None else corpus)
-    return (text if data["val_corpus"] else text[: int(TRAIN_FRACTION * len(text))]).encode()
 
 
 def longest_copy(sample: str, text: bytes) -> str:

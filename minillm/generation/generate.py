@@ -71,7 +71,7 @@ def write(
     Returns:
         Pairs of a number of a text and its next piece, in the order in which they are made.
     """
-    ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.context_length :])
+    ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.config.context_length :])
     generators = [random.Random(seed) for seed in seeds]
     texts = [Text(tokenizer, settings.stop) for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
@@ -96,7 +96,7 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def kept(decoder: NumpyDecoder) -> int:
     """How many of the newest tokens the decoder goes on with when its window is full."""
-    return max(decoder.context_length // 4, 1)
+    return max(decoder.config.context_length // 4, 1)
 
 
 def generate_ids(
@@ -117,10 +117,11 @@ def generate_ids(
     Returns:
         `max_new_tokens` times the (B,) newest ids.
     """
-    B, new = len(generators), prompt[None, -decoder.context_length :]  # one row for all, as long as they are the same
+    B, context_length = len(generators), decoder.config.context_length
+    new = prompt[None, -context_length:]  # one row for all, as long as they are the same
     window, cache = [new.repeat(B, axis=0)], decoder.new_cache(1)
     for _ in range(settings.max_new_tokens):
-        if cache.length + new.shape[1] > decoder.context_length:
+        if cache.length + new.shape[1] > context_length:
             new = np.concatenate(window, axis=1)[:, -kept(decoder) :]
             window, cache = [new], decoder.new_cache(B)
         logits = decoder(new, cache)

@@ -34,14 +34,11 @@ class CausalSelfAttention(nn.Module):
 
     Args:
         embed_dim: Channels C of input and output.
-        num_heads: Heads H; each works on C / H channels.
+        num_heads: Heads H; each works on C / H channels, a whole number.
         dropout: Probability of dropping an output channel.
         rotary: Turns queries and keys by their positions; None where the input tells positions already.
         query_key_norm: Give queries and keys a length of their own, which a head learns, so that scores cannot grow
             without bound (Henry et al. 2020, "Query-Key Normalization for Transformers").
-
-    Raises:
-        ValueError: `embed_dim` is not a multiple of `num_heads`.
     """
 
     def __init__(
@@ -53,8 +50,6 @@ class CausalSelfAttention(nn.Module):
         query_key_norm: bool = False,
     ) -> None:
         super().__init__()
-        if embed_dim % num_heads:
-            raise ValueError(f"embed_dim {embed_dim} must be divisible by num_heads {num_heads}")
         self.num_heads = num_heads
         self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # the three projections side by side
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from minillm.config import NORM_EPSILON, ModelConfig
 from minillm.model.attention import CausalSelfAttention
 from minillm.model.dropout import Dropout
-from minillm.model.feed_forward import Activation, FeedForward
+from minillm.model.feed_forward import FeedForward
 from minillm.model.norm import RMSNorm
 from minillm.model.position import RotaryPosition, TokenShift
 
@@ -53,82 +53,50 @@ class Decoder(nn.Module):
     """A GPT-style language model: embeddings, pre-norm blocks, a final norm, an output head.
 
     Args:
-        vocab_size: Different tokens V.
-        context_length: Most positions it can look at together.
-        embed_dim: Channels C of the residual stream.
-        num_layers: Blocks.
-        num_heads: Attention heads H in each block.
-        dropout: Probability of dropping a channel of the embedding, and of what each branch adds.
-        position: How it knows where a token stands: `learned` (an embedding for each position) or `rotary` (attention
-            sees distances).
-        norm: `layer` or `rms`, which does without the mean.
-        query_key_norm: Normalize queries and keys.
-        activation: Of the feed-forward networks: `relu`, `squared_relu` or `swiglu`.
-        token_shift: Blend each position with the one before it, ahead of attention and feed-forward network.
-        zero_init: Begin with branches that add nothing, and a head that expects every token alike.
-
-    Raises:
-        ValueError: A size is below 1, `embed_dim` is not a multiple of `num_heads`, or `dropout` is not in [0, 1).
+        config: Its size and its parts.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2).
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        context_length: int,
-        embed_dim: int = 128,
-        num_layers: int = 2,
-        num_heads: int = 4,
-        dropout: float = 0.2,
-        position: Literal["learned", "rotary"] = "learned",
-        norm: Literal["layer", "rms"] = "layer",
-        query_key_norm: bool = False,
-        activation: Activation = "relu",
-        token_shift: bool = False,
-        zero_init: bool = False,
-    ) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        sizes = {"vocab_size": vocab_size, "context_length": context_length, "embed_dim": embed_dim}
-        for name, size in {**sizes, "num_layers": num_layers, "num_heads": num_heads}.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        self.context_length = context_length
-        rotary = RotaryPosition(context_length, embed_dim // num_heads) if position == "rotary" else None
+        self.config = config
+        C = config.embed_dim
+        rotary = RotaryPosition(config.context_length, config.head_dim) if config.position == "rotary" else None
 
         def new_norm() -> nn.Module:
-            return RMSNorm(embed_dim) if norm == "rms" else nn.LayerNorm(embed_dim, bias=False)
+            return RMSNorm(C) if config.norm == "rms" else nn.LayerNorm(C, eps=NORM_EPSILON, bias=False)
 
         def new_shift() -> nn.Module:
-            return TokenShift(embed_dim) if token_shift else nn.Identity()
+            return TokenShift(C) if config.token_shift else nn.Identity()
 
         def new_block() -> Block:
-            attention = CausalSelfAttention(embed_dim, num_heads, dropout, rotary, query_key_norm)
-            return Block(attention, FeedForward(embed_dim, dropout, activation), new_norm, new_shift)
+            attention = CausalSelfAttention(C, config.num_heads, config.dropout, rotary, config.query_key_norm)
+            feed_forward = FeedForward(C, config.feed_forward_dim, config.dropout, config.activation)
+            return Block(attention, feed_forward, new_norm, new_shift)
 
-        self.token_embedding = nn.Embedding(vocab_size, embed_dim)
-        self.position_embedding = None if rotary else nn.Embedding(context_length, embed_dim)
-        self.dropout = Dropout(dropout)
-        self.blocks = nn.ModuleList(new_block() for _ in range(num_layers))
+        self.token_embedding = nn.Embedding(config.vocab_size, C)
+        self.position_embedding = None if rotary else nn.Embedding(config.context_length, C)
+        self.dropout = Dropout(config.dropout)
+        self.blocks = nn.ModuleList(new_block() for _ in range(config.num_layers))
         self.final_norm = new_norm()
-        self.output_head = nn.Linear(embed_dim, vocab_size, bias=False)
-        self._initialize(zero_init)
+        self.output_head = nn.Linear(C, config.vocab_size, bias=False)
+        self._initialize(config.zero_init)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Score every token as the next one, at every position.
 
         Args:
-            ids: (B, T) token ids, T at most `context_length`.
+            ids: (B, T) token ids, T at most `config.context_length`.
 
         Returns:
             (B, T, V) float32 logits; those at position t depend on `ids[:, : t + 1]` alone.
 
         Raises:
-            ValueError: There are more than `context_length` positions.
+            ValueError: There are more tokens than positions in the context.
         """
-        if ids.shape[1] > self.context_length:
-            raise ValueError(f"the model looks at {self.context_length} positions together, got {ids.shape[1]}")
+        if ids.shape[1] > self.config.context_length:
+            raise ValueError(f"the context has {self.config.context_length} positions, got {ids.shape[1]} tokens")
         x = self._embed(ids)
         for block in self.blocks:
             x = block(x)

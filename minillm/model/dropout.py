@@ -14,16 +14,11 @@ class Dropout(nn.Module):
     Args:
         p: Probability of zeroing an element, at least 0 and less than 1.
 
-    Raises:
-        ValueError: `p` is outside that range.
-
     Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".
     """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout must be at least 0 and less than 1, got {p}")
         self.p = p
         self.dropped_bytes = min(round(256 * p), 255)  # of the 256 values that a byte can have
 

@@ -1,13 +1,10 @@
 """The feed-forward network of a block."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minillm.config import Activation
 from minillm.model.dropout import Dropout
-
-Activation = Literal["relu", "squared_relu", "swiglu"]
 
 
 class FeedForward(nn.Module):
@@ -15,20 +12,20 @@ class FeedForward(nn.Module):
 
     Args:
         embed_dim: Channels C of input and output.
+        hidden_dim: Channels between the two matrices.
         dropout: Probability of dropping an output channel.
         activation: `relu`, `squared_relu`, or `swiglu`: two narrower expansions, of which one opens and closes the
-            other, with about as many weights in all.
+            other.
 
     Source: Vaswani et al. 2017, section 3.3, equation 2; So et al. 2021, "Primer" (squared ReLU); Shazeer 2020, "GLU
     Variants Improve Transformer" (SwiGLU).
     """
 
-    def __init__(self, embed_dim: int, dropout: float, activation: Activation = "relu") -> None:
+    def __init__(self, embed_dim: int, hidden_dim: int, dropout: float, activation: Activation = "relu") -> None:
         super().__init__()
         self.activation = activation
-        width = 8 * -(-embed_dim // 3) if activation == "swiglu" else 4 * embed_dim
-        self.expand = nn.Linear(embed_dim, 2 * width if activation == "swiglu" else width, bias=False)
-        self.projection = nn.Linear(width, embed_dim, bias=False)
+        self.expand = nn.Linear(embed_dim, 2 * hidden_dim if activation == "swiglu" else hidden_dim, bias=False)
+        self.projection = nn.Linear(hidden_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-EPSILON = 1e-5  # nn.LayerNorm's
+from minillm.config import NORM_EPSILON
 
 
 def rms_normalized(x: Tensor) -> Tensor:
@@ -11,7 +11,7 @@ def rms_normalized(x: Tensor) -> Tensor:
 
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
     """
-    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + EPSILON)
+    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + NORM_EPSILON)
 
 
 class RMSNorm(nn.Module):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-BASE = 10_000  # the slowest pair of channels turns once in 2π times as many positions
+from minillm.config import ROTARY_BASE
 
 
 class RotaryPosition(nn.Module):
@@ -15,9 +15,6 @@ class RotaryPosition(nn.Module):
         context_length: Most positions.
         head_dim: Channels D of a head, an even number; channels 2i and 2i + 1 are a pair.
 
-    Raises:
-        ValueError: `head_dim` is odd.
-
     Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", equation 14.
     """
 
@@ -25,9 +22,7 @@ class RotaryPosition(nn.Module):
 
     def __init__(self, context_length: int, head_dim: int) -> None:
         super().__init__()
-        if head_dim % 2:
-            raise ValueError(f"rotary positions need pairs of channels, but embed_dim / num_heads is {head_dim}")
-        speeds = BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
+        speeds = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
         angles = torch.outer(torch.arange(context_length), speeds)
         self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles), persistent=False)  # e^(i angle)
 

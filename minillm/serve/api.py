@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from minillm import __version__
+from minillm.checkpoint.run_folder import runs_of
 from minillm.serve import runs
 from minillm.serve.completions import Answer, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
@@ -134,8 +135,9 @@ async def list_models(request: Request) -> ModelList:
 async def show_model(model: str, request: Request) -> ModelDetails:
     """One of them."""
     name, engine = await request.app.state.models.get(model)
-    sizes = {size: getattr(engine.decoder, size) for size in ("context_length", "embed_dim", "num_layers", "num_heads")}
-    return ModelDetails(id=name, created=engine.written // 10**9, vocab_size=engine.tokenizer.vocab_size, **sizes)
+    names = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
+    sizes = {size: getattr(engine.decoder.config, size) for size in names}
+    return ModelDetails(id=name, created=engine.written // 10**9, **sizes)
 
 
 @router.post("/attention")
@@ -143,11 +145,11 @@ async def show_attention(wanted: AttentionRequest, request: Request) -> Attentio
     """How much each token of a text looks at those before it, in one head of one layer."""
     _, engine = await request.app.state.models.get(wanted.model)
     decoder, tokenizer = engine.decoder, engine.tokenizer
-    for name, number in (("layer", decoder.num_layers), ("head", decoder.num_heads)):
+    for name, number in (("layer", decoder.config.num_layers), ("head", decoder.config.num_heads)):
         if getattr(wanted, name) >= number:
             raise RefusedError(400, f"{name} must be below {number}, got {getattr(wanted, name)}", name)
     _, ids = encode(tokenizer, wanted.text, wanted.on_unknown, "text")
-    ids = ids[-decoder.context_length :]
+    ids = ids[-decoder.config.context_length :]
     _, weights = await asyncio.to_thread(decoder.look, np.array([ids]))
     rows = weights[wanted.layer, 0, wanted.head].astype(float).round(4).tolist()
     return Attention(
@@ -158,14 +160,14 @@ async def show_attention(wanted: AttentionRequest, request: Request) -> Attentio
 @router.get("/runs")
 async def list_runs(request: Request) -> RunList:
     """The training runs below `lightning_logs/`, the newest first."""
-    found = runs.runs(request.app.state.models.named())
+    found = runs_of(request.app.state.models.named())
     return RunList(data=[Run(name=name, checkpoints=checkpoints) for name, checkpoints in found.items()])
 
 
 @router.get("/runs/{name:path}")
 async def show_run(name: str, request: Request) -> RunDetails:
     """How a run went: its losses, and what the model wrote on the way."""
-    if name not in runs.runs(request.app.state.models.named()):
+    if name not in runs_of(request.app.state.models.named()):
         raise RefusedError(404, f"there is no run {name[:100]!r}: /runs lists them", "name", "run_not_found")
     return await asyncio.to_thread(runs.details, name)
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
-from minillm.generation.checkpoint import load_numpy
+from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.serve.limits import Limits
 from minillm.serve.logprobs import TokenLogprobs
@@ -194,7 +194,7 @@ class Engine:
 
     def submit(self, job: Job) -> None:
         """Have a text made, by who has the least to do."""
-        min(self._workers, key=lambda worker: len(worker.jobs)).submit(job, self.decoder.context_length)
+        min(self._workers, key=lambda worker: len(worker.jobs)).submit(job, self.decoder.config.context_length)
 
     def drop(self, job: Job) -> None:
         """A text is not wanted any more."""

@@ -81,7 +81,7 @@ def score(decoder: NumpyDecoder, tokenizer: Tokenizer, ids: Sequence[int], count
     if ids:
         yield TokenLogprobs(tokenizer.name(ids[0]), 0)
         offset = len(decode(ids[0]))
-    context = decoder.context_length
+    context = decoder.config.context_length
     for begin in range(0, max(len(ids) - 1, 0), max(context // 2, 1)):
         window = ids[begin : begin + context + 1]
         if begin + len(window) <= scored:

@@ -7,10 +7,10 @@ import math
 import time
 from pathlib import Path
 
+from minillm.checkpoint.run_folder import CheckpointFile, checkpoint_files
 from minillm.serve.engine import Engine
 from minillm.serve.errors import RefusedError
 from minillm.serve.limits import Limits
-from minillm.serve.runs import Checkpoint, checkpoints
 
 MOST_LOADED = 4
 FRESH = 1.0  # seconds for which the list of checkpoints is taken as it is
@@ -29,15 +29,15 @@ class Models:
         self._engines: dict[Path, Engine] = {}  # the least recently used first
         self._retired: list[Engine] = []  # they finish what they have begun
         self._loading = asyncio.Lock()
-        self._listed: dict[str, Checkpoint] = {}
+        self._listed: dict[str, CheckpointFile] = {}
         self._listed_at = -math.inf
 
-    def named(self) -> dict[str, Checkpoint]:
+    def named(self) -> dict[str, CheckpointFile]:
         """Every checkpoint by its name; the default one first."""
         if time.monotonic() - self._listed_at > FRESH:
-            found = checkpoints()
+            found = checkpoint_files()
             default = {name: one for name, one in found.items() if one.file.absolute() == self._default.absolute()}
-            self._listed = (default or {self._default.stem: Checkpoint(self._default, 0)}) | found
+            self._listed = (default or {self._default.stem: CheckpointFile(self._default, 0)}) | found
             self._listed_at = time.monotonic()
         return self._listed
 

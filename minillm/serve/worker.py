@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from minillm.generation.batch import Batch, Row
-from minillm.generation.checkpoint import load_numpy
+from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.settings import Settings
 from minillm.generation.text import Text

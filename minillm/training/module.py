@@ -1,6 +1,7 @@
 """The LightningModule: the loss, the optimizer, and what validation measures."""
 
 import math
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from minillm.checkpoint.format import FORMAT, versions
+from minillm.config import ModelConfig
 from minillm.model import Decoder
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
@@ -28,7 +31,7 @@ class LanguageModel(LightningModule):
         weight_decay: Of matrices, by either optimizer.
         beta2: How much of the mean of squared gradients AdamW keeps from step to step.
         frozen_blocks: The first blocks, as many of them, stay as they are.
-        decoder: The decoder's arguments.
+        decoder: The arguments of `ModelConfig`.
 
     Raises:
         ValueError: A value is out of range.
@@ -49,7 +52,8 @@ class LanguageModel(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.model = Decoder(**decoder)
+        self.model = Decoder(ModelConfig(**decoder))
+        self.hparams.update(asdict(self.model.config))  # the defaults, too
         if not 0 <= frozen_blocks <= len(self.model.blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(self.model.blocks)}, got {frozen_blocks}")
         self.model.blocks[:frozen_blocks].requires_grad_(False)
@@ -121,12 +125,13 @@ class LanguageModel(LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the tokenizer with the weights (neither is of use alone), and the seed that the windows came from."""
-        checkpoint["seed"] = torch.initial_seed()
+        """Add the format, the tokenizer (weights are of no use without it), and the seed that decides the windows."""
+        checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
         checkpoint["tokenizer"] = self.trainer.datamodule.tokenizer.saved  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let this run's optimizer settings win over those that the checkpoint was trained with."""
+        """Prefer this run's settings to the checkpoint's; keep the hyper-parameters that only other versions know."""
+        self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
         for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):

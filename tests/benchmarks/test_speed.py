@@ -44,11 +44,13 @@ def test_everyone_who_writes_can(make: str, texts: int):
 def test_the_count_of_parameters_is_that_of_the_model():
     import growth  # pyright: ignore[reportMissingImports]
 
+    from minillm.config import ModelConfig
     from minillm.model import Decoder
 
     sizes = tiny()
     shape = (sizes.vocab_size, sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
-    assert growth.parameters(sizes) == sum(parameter.numel() for parameter in Decoder(*shape, 0.0).parameters())
+    model = Decoder(ModelConfig(*shape, 0.0))
+    assert growth.parameters(sizes) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_contestants_take_turns_and_the_first_turn_does_not_count():

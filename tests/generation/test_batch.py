@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from minillm.config import ModelConfig
 from minillm.generation.batch import Batch, Row
 from minillm.generation.generate import generate_ids
 from minillm.generation.numpy_decoder import NumpyDecoder
@@ -18,7 +19,7 @@ SETTINGS = [Settings(0x7FFF, 0.0), Settings(seed=1), Settings(seed=2, top_k=3), 
 @pytest.fixture(scope="module", params=PARTS, ids=["reference", "everything else"])
 def decoder(request: pytest.FixtureRequest) -> NumpyDecoder:
     torch.manual_seed(0)
-    model = Decoder(V, CONTEXT, embed_dim=12, num_layers=3, num_heads=2, **request.param)
+    model = Decoder(ModelConfig(V, CONTEXT, embed_dim=12, num_layers=3, num_heads=2, **request.param))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

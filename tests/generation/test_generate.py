@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from minillm.config import ModelConfig
 from minillm.generation.generate import generate, generate_ids, write
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import sample
@@ -18,7 +19,7 @@ TOKENIZER = CharTokenizer("\nabcde")
 @pytest.fixture(scope="module")
 def model() -> Decoder:
     torch.manual_seed(0)
-    decoder = Decoder(TOKENIZER.vocab_size, context_length=7, embed_dim=8, num_layers=1, num_heads=2, dropout=0.5)
+    decoder = Decoder(ModelConfig(TOKENIZER.vocab_size, 7, embed_dim=8, num_layers=1, num_heads=2, dropout=0.5))
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.mul_(4)  # an untrained model has no preferences

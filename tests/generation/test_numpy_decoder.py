@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from minillm.generation.numpy_decoder import NumpyDecoder, weight_shapes
+from minillm.config import ModelConfig
+from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.model import Decoder
 
 B, T, V = 3, 11, 13
@@ -23,7 +24,7 @@ PARTS = [
 @pytest.fixture(scope="module", params=PARTS, ids=lambda parts: "-".join(parts) or "reference")
 def model(request: pytest.FixtureRequest) -> Decoder:
     torch.manual_seed(0)
-    decoder = Decoder(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5, **request.param)
+    decoder = Decoder(ModelConfig(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5, **request.param))
     with torch.no_grad():
         for parameter in decoder.parameters():  # larger than at the start, norms too
             parameter.add_(torch.randn_like(parameter) * 0.3)
@@ -52,4 +53,4 @@ def test_it_is_the_model_as_it_is_now(model: Decoder):
 
 def test_the_shapes_are_those_of_the_decoder(model: Decoder):
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    assert weight_shapes(model.settings) == shapes
+    assert model.config.weight_shapes() == shapes

@@ -1,11 +1,19 @@
 import torch
 
-from minillm.model.feed_forward import Activation, FeedForward
+from minillm.config import Activation, ModelConfig
+from minillm.model.feed_forward import FeedForward
+
+
+def config(activation: Activation) -> ModelConfig:
+    return ModelConfig(11, 7, embed_dim=6, num_heads=3, activation=activation)
 
 
 def widened(activation: Activation) -> tuple[FeedForward, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
-    layer, x = FeedForward(6, dropout=0.0, activation=activation), torch.randn(5, 6)
+    layer, x = (
+        FeedForward(6, config(activation).feed_forward_dim, dropout=0.0, activation=activation),
+        torch.randn(5, 6),
+    )
     return layer, x, x @ layer.expand.weight.T
 
 
@@ -24,4 +32,4 @@ def test_swiglu_opens_and_closes_one_half_by_the_other_with_no_more_weights():
     gate, value = wide[:, :16], wide[:, 16:]
     torch.testing.assert_close(layer(x), (gate * torch.sigmoid(gate) * value) @ layer.projection.weight.T)
     count = sum(weight.numel() for weight in layer.parameters())
-    assert count == sum(weight.numel() for weight in FeedForward(6, dropout=0.0).parameters()) == 8 * 6**2
+    assert count == sum(weight.numel() for weight in widened("relu")[0].parameters()) == 8 * 6**2

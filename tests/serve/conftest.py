@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from minillm.generation.checkpoint import find
+from minillm.checkpoint.find import find
 from minillm.serve.api import create_app
 from minillm.serve.limits import Limits
 from minillm.serve.server import Server

@@ -8,6 +8,7 @@ from hypothesis.strategies import one_of
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from minillm.checkpoint.run_folder import checkpoint_files
 from minillm.serve import runs
 from minillm.serve.api import create_app
 from minillm.serve.limits import Limits
@@ -103,7 +104,7 @@ def test_links_out_of_the_runs_are_not_followed(in_smoke_run: Path, tmp_path: Pa
     Path("lightning_logs/linked").symlink_to(tmp_path / "secret")
     Path("lightning_logs/mine/checkpoints/last.ckpt").symlink_to(tmp_path / "secret" / "checkpoints" / "best.ckpt")
     Path("lightning_logs/mine/samples.md").symlink_to(tmp_path / "secret" / "samples.md")
-    assert list(runs.checkpoints()) == ["mine/best"]
+    assert list(checkpoint_files()) == ["mine/best"]
     assert runs.details("mine").samples == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from minillm.generation.checkpoint import find
+from minillm.checkpoint.find import find
 from minillm.serve import api, guard, server
 from minillm.serve.limits import Limits
 from tests.serve.client import BODY, ask, begin, error, texts, until

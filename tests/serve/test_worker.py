@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from minillm.generation.checkpoint import find, load_numpy
+from minillm.checkpoint.find import find
 from minillm.generation.generate import write
+from minillm.generation.load import load_numpy
 from minillm.generation.settings import Settings
 from minillm.serve import models as models_module
 from minillm.serve.limits import Limits

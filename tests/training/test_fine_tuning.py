@@ -10,9 +10,11 @@ import torch
 import yaml
 
 import minillm as package
+from minillm.checkpoint.run_folder import RUNS
+from minillm.commands import fit
+from minillm.config import ModelConfig
 from minillm.model import Decoder
-from minillm.training import command
-from minillm.training.fine_tuning import begin_from
+from minillm.training.fine_tuning import initialize_from
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -23,7 +25,7 @@ TEXT = "été: où est le garçon?\n" * 200
 def finetune(in_smoke_run: Path, tmp_path: Path) -> list[object]:
     """The beginning of a command that fine-tunes the smoke run's model, a few steps long, in a folder of its own."""
     (tmp_path / "mine.txt").write_text(TEXT, encoding="utf-8")
-    flags = ["--data.corpus", tmp_path / "mine.txt", "--trainer.logger.save_dir", tmp_path, "--trainer.max_steps", 6]
+    flags = ["--data.corpus", tmp_path / "mine.txt", "--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 6]
     return ["fit", "--config", CONFIGS / "finetune.yaml", "--init_from", in_smoke_run, *flags]
 
 
@@ -37,14 +39,17 @@ def test_old_weights_stay_and_new_characters_get_rows_of_their_own(
     code, out, err = minillm(*finetune, "--model.learning_rate", 0, "--model.weight_decay", 0)
     assert code == 0, err
     assert "with 3 new characters: 'ç' 'é' 'ù'" in out
-    old, new = weights(Path("lightning_logs/smoke/version_0")), weights(tmp_path / "finetune" / "version_0")
+    old, new = (
+        weights(Path("lightning_logs/smoke/version_0")),
+        weights(tmp_path / RUNS / "finetune" / "version_0"),
+    )
     assert old.keys() == new.keys()
     for name, weight in old.items():
         assert torch.equal(new[name][: len(weight)], weight), name
     assert len(new["model.token_embedding.weight"]) == len(new["model.output_head.weight"]) == 65 + 3
-    model, tokenizer = package.load(tmp_path / "finetune" / "version_0")
+    model, tokenizer = package.load(tmp_path / RUNS / "finetune" / "version_0")
     assert tokenizer.decode(tokenizer.encode("garçon")) == "garçon"
-    assert model.context_length == 16
+    assert model.config.context_length == 16
 
 
 def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object], minillm: Run, tmp_path: Path):
@@ -52,7 +57,7 @@ def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object
     (new,) = re.findall(r"val_loss on the new text: (\S+) before, (\S+) after", out)
     (old,) = re.findall(r"val_loss on the old text: (\S+) before, (\S+) after", out)
     assert float(new[1]) < float(new[0])
-    with (tmp_path / "finetune" / "version_0" / "metrics.csv").open() as file:
+    with (tmp_path / RUNS / "finetune" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(new[1]) == pytest.approx(float([row["val_loss"] for row in rows if row["val_loss"]][-1]), abs=1e-4)
     assert [row["val_loss_old_text"][:5] for row in rows if row["val_loss_old_text"]] == [old[0][:5], old[1][:5]]
@@ -61,7 +66,13 @@ def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object
 def test_the_old_text_may_be_gone(finetune: list[object], minillm: Run, tmp_path: Path):
     minillm(*finetune)
     (tmp_path / "mine.txt").rename(tmp_path / "newer.txt")
-    again = [*finetune, "--init_from", tmp_path / "finetune" / "version_0", "--data.corpus", tmp_path / "newer.txt"]
+    again = [
+        *finetune,
+        "--init_from",
+        tmp_path / RUNS / "finetune" / "version_0",
+        "--data.corpus",
+        tmp_path / "newer.txt",
+    ]
     code, out, _ = minillm(*again)
     assert code == 0
     assert "with 0 new characters" in out
@@ -72,9 +83,9 @@ def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
     finetune: list[object], minillm: Run, tmp_path: Path
 ):
     for optimizer in ("adamw", "muon"):
-        flags = ("--model.frozen_blocks", 1, "--model.optimizer", optimizer, "--trainer.logger.name", optimizer)
+        flags = ("--model.frozen_blocks", 1, "--model.optimizer", optimizer, "--name", optimizer)
         assert minillm(*finetune, *flags)[0] == 0
-        run = tmp_path / optimizer / "version_0"
+        run = tmp_path / RUNS / optimizer / "version_0"
         code, _, err = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
         assert code == 0, err
         old, new = weights(Path("lightning_logs/smoke/version_0")), weights(run)
@@ -85,7 +96,7 @@ def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
 
 def test_a_run_that_goes_on_still_says_what_it_began_from(finetune: list[object], minillm: Run, tmp_path: Path):
     minillm(*finetune)
-    run = tmp_path / "finetune" / "version_0"
+    run = tmp_path / RUNS / "finetune" / "version_0"
     code, out, _ = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
     assert code == 0
     assert "--init_from" not in out
@@ -99,18 +110,24 @@ def test_a_longer_context_needs_rotary_positions_and_a_shorter_one_does_not(
 ):
     assert "more than the 16 positions that" in refused(*finetune, "--data.context_length", 17)
     assert minillm(*finetune, "--data.context_length", 8)[0] == 0
-    assert package.load(tmp_path / "finetune" / "version_0")[0].context_length == 8
-    rotary = ("--model.position", "rotary", "--trainer.logger.save_dir", tmp_path, "--trainer.logger.name", "rotary")
+    assert package.load(tmp_path / RUNS / "finetune" / "version_0")[0].config.context_length == 8
+    rotary = ("--model.position", "rotary", "--trainer.default_root_dir", tmp_path, "--name", "rotary")
     minillm("fit", "--config", CONFIGS / "smoke.yaml", *rotary)
-    longer = [*finetune, "--init_from", tmp_path / "rotary" / "version_0", "--data.context_length", 40]
+    longer = [
+        *finetune,
+        "--init_from",
+        tmp_path / RUNS / "rotary" / "version_0",
+        "--data.context_length",
+        40,
+    ]
     assert minillm(*longer)[0] == 0
-    assert package.load(tmp_path / "finetune" / "version_1")[0].context_length == 40
+    assert package.load(tmp_path / RUNS / "finetune" / "version_1")[0].config.context_length == 40
 
 
 def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp_path: Path):
-    pairs = ("--data.vocab_size", 300, "--trainer.logger.save_dir", tmp_path, "--trainer.logger.name", "pairs")
+    pairs = ("--data.vocab_size", 300, "--trainer.default_root_dir", tmp_path, "--name", "pairs")
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", *pairs)[0] == 0
-    code, out, _ = minillm(*finetune, "--init_from", tmp_path / "pairs" / "version_0")
+    code, out, _ = minillm(*finetune, "--init_from", tmp_path / RUNS / "pairs" / "version_0")
     assert code == 0
     assert "with its byte pairs" in out
 
@@ -123,7 +140,7 @@ def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp
             ("--data.vocab_size", 300),
             "--data.vocab_size 300 does not fit .*best.ckpt, trained with characters as tokens: leave it out",
         ),
-        (("--ckpt_path", "last"), "--init_from begins a new run .* --ckpt_path goes on with a run: leave it out"),
+        (("--ckpt_path", "last"), "--init_from begins a new run .* --ckpt_path resumes a run: leave it out"),
         (("--data.grow_tokenizer", "false"), "corpus '.*mine.txt': character 'é' .* is not among the 65"),
         (("--data.tokenizer.alphabet", "abc"), "--data.tokenizer is in .*best.ckpt already"),
         (("--init_from", "nowhere"), "no checkpoint at 'nowhere'"),
@@ -137,7 +154,7 @@ def test_what_does_not_fit_the_old_weights_is_refused(
 
 
 def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
-    run = tmp_path / "finetune" / "version_0"
+    run = tmp_path / RUNS / "finetune" / "version_0"
     minillm(*finetune)
     again = ("fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt")
     code, out, err = minillm(*again, "--trainer.max_steps", 8)
@@ -151,13 +168,13 @@ def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm:
 def test_who_stops_before_training_begins_reads_that_nothing_was_saved(
     finetune: list[object], minillm: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signum: signal.Signals
 ):
-    monkeypatch.setattr(command, "begin_from", lambda *args: os.kill(os.getpid(), signum))
+    monkeypatch.setattr(fit, "initialize_from", lambda *args: os.kill(os.getpid(), signum))
     before = signal.getsignal(signum)
     code, _, err = minillm(*finetune)
     assert code == 128 + signum
     assert err == f"minillm: stopped by {signum.name}; nothing was saved yet\n"
     assert signal.getsignal(signum) == before
-    assert not (tmp_path / "finetune").exists()
+    assert not (tmp_path / RUNS / "finetune").exists()
 
 
 def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[..., str]):
@@ -165,9 +182,9 @@ def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[
 
 
 def test_rows_and_positions_are_copied_as_far_as_they_go():
-    old = Decoder(5, 8, embed_dim=4, num_layers=1, num_heads=2)
-    new = Decoder(7, 6, embed_dim=4, num_layers=1, num_heads=2)
-    begin_from({"state_dict": {f"model.{name}": weight for name, weight in old.state_dict().items()}}, new)
+    old = Decoder(ModelConfig(5, 8, embed_dim=4, num_layers=1, num_heads=2))
+    new = Decoder(ModelConfig(7, 6, embed_dim=4, num_layers=1, num_heads=2))
+    initialize_from(old.state_dict(), new)
     ids = torch.randint(5, (2, 6))
     old.eval(), new.eval()
     torch.testing.assert_close(new(ids)[..., :5], old(ids))

@@ -89,7 +89,7 @@ def test_a_step_of_adamw_is_that_of_its_formula():
 
 
 def test_hyper_parameters_are_plain_values(module: LanguageModel):
-    assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str}
+    assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str, bool}
 
 
 def test_a_wrong_learning_rate_is_refused_at_once():

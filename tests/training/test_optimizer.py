@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from minillm.config import ModelConfig
 from minillm.model import Decoder
 from minillm.training.optimizer import Muon, adamw, orthogonalized
 
 
 def decoder() -> Decoder:
     torch.manual_seed(0)
-    return Decoder(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, query_key_norm=True, token_shift=True)
+    parts = {"query_key_norm": True, "token_shift": True}
+    return Decoder(ModelConfig(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, **parts))
 
 
 def gradients(model: nn.Module, step: int) -> None:

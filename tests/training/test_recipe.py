@@ -59,7 +59,7 @@ def test_averaged_weights_are_those_that_are_measured_and_kept(minillm: Run):
     assert minillm(*FIT, f"--trainer.callbacks+={CALLBACKS}.EMAWeightAveraging", *decay)[0] == 0
     averaged = column("val_loss")[20]
     assert measured(minillm, "--trainer.limit_val_batches=20")["val_loss"] == pytest.approx(averaged, abs=1e-6)
-    assert minillm(*FIT, "--model.learning_rate=0.01", "--trainer.logger.init_args.name=plain")[0] == 0
+    assert minillm(*FIT, "--model.learning_rate=0.01", "--name=plain")[0] == 0
     assert averaged > column("val_loss", "plain")[20] + 0.01  # they lag, while the loss falls
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from minillm.training import random_states
+from minillm.callbacks import random_states
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]

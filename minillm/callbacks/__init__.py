@@ -1,0 +1,1 @@
+"""Lightning callbacks, the logger of metrics.csv, and the CheckpointIO."""

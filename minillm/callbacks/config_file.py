@@ -1,0 +1,50 @@
+"""The configuration of a run, in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from minillm.checkpoint.run_folder import RunFolder
+from minillm.files import write_whole
+
+
+class ConfigFile(Callback):
+    """Keep the resolved configuration of a training run in its folder.
+
+    Args:
+        text: The configuration, in YAML.
+        resumed_step: The step that the run goes on from.
+    """
+
+    def __init__(self, text: str, resumed_step: int) -> None:
+        self.text = text
+        self.resumed_step = resumed_step
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write config.yaml; when a resumed run changes settings, say which, and keep the old ones beside it."""
+        folder = trainer.log_dir  # asked in every process: the answer is broadcast
+        if not trainer.is_global_zero or not trainer.loggers or not folder:
+            return
+        run = RunFolder(Path(folder))
+        path = run.config
+        if path.exists():
+            old = path.read_bytes()
+            for change in changes(yaml.safe_load(old), yaml.safe_load(self.text)):
+                print(f"changed from here on: {change}", flush=True)
+            if old != self.text.encode():
+                write_whole(run.config_until(self.resumed_step), old)
+        write_whole(path, self.text.encode())
+
+
+def changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
+    """The settings that differ between two configurations, a line each."""
+    found = []
+    for name in before | now:
+        one, other = before.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += changes(one, other, f"{where}{name}.")
+        elif one != other:
+            found.append(f"--{where}{name} {one} -> {other}")
+    return found

@@ -1,0 +1,60 @@
+"""What fine-tuning learns, and what it forgets."""
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from minillm.checkpoint.validation import Checkpoint
+from minillm.data.corpus import is_at_hand
+from minillm.data.datamodule import TextDataModule
+from minillm.data.prepare import prepare
+from minillm.data.windows import ConsecutiveWindows, Tokens
+from minillm.training.module import LanguageModel
+
+
+class Forgetting(Callback):
+    """Measure `val_loss` on the new and on the old text before and after, to see what is learned and what forgotten.
+
+    Args:
+        base: The checkpoint that training begins from.
+        data: The new text.
+    """
+
+    def __init__(self, base: Checkpoint, data: TextDataModule) -> None:
+        self.texts: dict[str, Tokens] = {"new": data.val.tokens}
+        val_corpus = base.data.get("val_corpus")
+        name = val_corpus or base.data.get("corpus")
+        if name is not None and is_at_hand(name):
+            prepared = prepare(name, data.tokenizer)
+            self.texts["old"] = (prepared.whole if val_corpus else prepared.val).tokens
+        self.batch_size = data.batch_size
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure before the first step."""
+        self.before = self._measure(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure after the last step, and report."""
+        after = self._measure(trainer, pl_module)
+        if trainer.is_global_zero:
+            for which in self.texts:
+                print(f"val_loss on the {which} text: {self.before[which]:.4f} before, {after[which]:.4f} after")
+            if "old" not in self.texts:
+                print("the old text is not here: what was forgotten is not known")
+
+    @torch.no_grad()
+    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
+        assert isinstance(pl_module, LanguageModel)
+        losses, training = {}, pl_module.training
+        pl_module.eval()
+        for which, tokens in self.texts.items():
+            windows = ConsecutiveWindows(tokens, pl_module.model.config.context_length, self.batch_size)
+            total = torch.zeros((), device=pl_module.device)
+            with trainer.precision_plugin.forward_context():
+                for number in range(len(windows)):
+                    batch = windows[number].to(pl_module.device)
+                    total += pl_module.loss(batch) * batch[:, 1:].numel()
+            losses[which] = total.item() / (len(tokens) - 1)
+        pl_module.train(training)
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val_loss_{which}_text": loss for which, loss in losses.items()}, trainer.global_step)
+        return losses

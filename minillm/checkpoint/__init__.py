@@ -1,0 +1,1 @@
+"""Checkpoints and run folders: reading, validating and finding them, without torch."""

@@ -1,0 +1,126 @@
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from minillm.checkpoint.archive import read_archive
+
+VALUES = {
+    "none": None,
+    "numbers": [1, -2.5, True, 2**70],
+    "state": (3, (1, 2), "ä"),
+    "ordered": OrderedDict(a=1, b={}),
+    "weights": {"w": torch.randn(3, 4), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 5)},
+    "kinds": [torch.arange(5), torch.tensor([True, False]), torch.arange(9, dtype=torch.uint8), torch.ones(2).double()],
+}
+
+
+def assert_same(ours: object, theirs: object):
+    assert type(ours) is (dict if isinstance(theirs, dict) else type(theirs))
+    if isinstance(ours, torch.Tensor):
+        assert isinstance(theirs, torch.Tensor)
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+    elif isinstance(ours, dict):
+        assert isinstance(theirs, dict)
+        assert list(ours) == list(theirs)
+        for name in ours:
+            assert_same(ours[name], theirs[name])
+    elif isinstance(ours, list | tuple):
+        assert isinstance(theirs, list | tuple)
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
+    else:
+        assert ours == theirs
+
+
+def test_what_torch_saved_is_read_as_torch_reads_it(tmp_path: Path):
+    torch.save(VALUES, tmp_path / "file")
+    assert_same(read_archive(tmp_path / "file", torch.tensor), torch.load(tmp_path / "file", weights_only=True))
+
+
+def test_a_checkpoint_is_read_as_torch_reads_it(in_smoke_run: Path):
+    path = in_smoke_run / "checkpoints" / "last.ckpt"
+    assert_same(read_archive(path, torch.tensor), torch.load(path, weights_only=True))
+
+
+def test_parts_of_one_storage_are_told_apart(tmp_path: Path):
+    whole = torch.arange(12.0).reshape(3, 4)
+    torch.save([whole[1], whole[2:], whole], tmp_path / "file")
+    ours = read_archive(tmp_path / "file")
+    assert [part.tolist() for part in ours] == [whole[1].tolist(), whole[2:].tolist(), whole.tolist()]
+    assert all(type(part) is np.ndarray and part.flags.writeable for part in ours)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(3, 4).T, "do not lie one after the other"),
+        (torch.ones(1).expand(10**9), "do not lie one after the other"),
+        (torch.ones(2, dtype=torch.bfloat16), r"more than plain values \(torch BFloat16Storage\)"),
+        (torch.nn.Parameter(torch.ones(2)), "more than plain values"),
+        (Path("x"), "more than plain values"),
+    ],
+)
+def test_other_things_are_refused(tmp_path: Path, value: object, message: str):
+    torch.save(value, tmp_path / "file")
+    with pytest.raises(ValueError, match=message):
+        read_archive(tmp_path / "file")
+
+
+def rewritten(path: Path, change: dict[str, bytes]) -> Path:
+    """A copy of the file with other contents under the names that end so."""
+    copy = path.with_name("copy")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(copy, "w") as new:
+        for entry in old.infolist():
+            content = next((change[name] for name in change if entry.filename.endswith(name)), old.read(entry))
+            new.writestr(entry.filename, content)
+    return copy
+
+
+TENSOR = b"ctorch._utils\n_rebuild_tensor_v2\n"
+STORAGE = (
+    b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x08tQ"  # of 8 numbers
+)
+
+
+def tensor(shape: bytes, strides: bytes) -> bytes:
+    return TENSOR + b"(" + STORAGE + b"K\x00" + shape + strides + b"\x89}tR"
+
+
+@pytest.mark.parametrize(
+    ("instructions", "message"),
+    [
+        (b"}(" + b")2\x86" * 40 + b"Ns", "more than plain values"),  # a tuple of twice itself, 40 times
+        (b"})q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"Ns", "neither words nor numbers"),  # the same by memo
+        (b"})" + b"\x85" * 100_000 + b"Ns", "names are neither words nor numbers"),  # deep enough for a hash to crash
+        (tensor(b"(" + b"K\x01" * 50_000 + b"t", b"(" + b"K\x01" * 50_000 + b"t"), "a tensor of 50000 axes"),
+        (b"](" + STORAGE + b"q\x000" + b"e", "more than plain values"),
+        (b"](" + tensor(b"M\xd0\x07\x85", b"K\x01\x85") * 1000 + b"e", "larger inside than outside"),
+        (tensor(b"K\x08\x85", b"K\x01\x85") + b"(K\x01tb", "more than plain values"),  # a state for a tensor
+        (b"ccollections\nOrderedDict\n}\x85R", "more than plain values"),  # a copy of another dictionary
+        (b"cos\nmkdir\nX\x01\x00\x00\x00x\x85R", "more than plain values .os mkdir"),
+        (b"\x8c\x02os\x8c\x05mkdir\x93", "more than plain values"),
+    ],
+)
+def test_what_would_take_time_or_memory_or_run_code_is_refused(tmp_path: Path, instructions: bytes, message: str):
+    torch.save(torch.ones(2000), tmp_path / "file")
+    with pytest.raises(ValueError, match=message):
+        read_archive(rewritten(tmp_path / "file", {"data.pkl": b"\x80\x02" + instructions + b"."}))
+
+
+def test_the_instructions_of_these_tests_are_those_of_torch(tmp_path: Path):
+    torch.save(torch.arange(8.0), tmp_path / "file")
+    copy = rewritten(tmp_path / "file", {"data.pkl": b"\x80\x02" + tensor(b"K\x08\x85", b"K\x01\x85") + b"."})
+    assert read_archive(copy).tolist() == list(range(8))
+
+
+def test_values_that_are_cut_off_and_another_order_of_bytes_are_refused(tmp_path: Path):
+    torch.save(torch.ones(8), tmp_path / "file")
+    with pytest.raises(ValueError, match="reshape"):
+        read_archive(rewritten(tmp_path / "file", {"data/0": b"\0" * 28}))
+    with pytest.raises(ValueError, match="another order of bytes"):
+        read_archive(rewritten(tmp_path / "file", {"byteorder": b"big"}))

@@ -1,0 +1,165 @@
+"""Files of earlier formats are read, resumed and repeated; those of later ones are refused."""
+
+import csv
+import re
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import minillm as package
+from minillm.checkpoint.format import FORMAT
+from minillm.checkpoint.validation import read
+from tests.conftest import CONFIGS
+
+Run = Callable[..., tuple[int, str, str]]
+FORMAT_1 = Path(__file__).parent / "format_1"  # of smoke.yaml in float32; a logger named its folder
+RUN = Path("lightning_logs/smoke/version_0")
+
+
+@pytest.fixture
+def old_run(own_folder: Path) -> Path:
+    """A run folder as format 1 wrote it."""
+    (RUN / "checkpoints").mkdir(parents=True)
+    shutil.copy(FORMAT_1 / "last.ckpt", RUN / "checkpoints")
+    for name in ("config.yaml", "metrics.csv"):
+        shutil.copy(FORMAT_1 / name, RUN)
+    return RUN
+
+
+def losses(run: Path) -> dict[str, list[float]]:
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows if row[name]] for name in ("train_loss", "val_loss")}
+
+
+def written(path: Path, **changes: Any) -> Path:
+    """A checkpoint of today with other values."""
+    checkpoint = torch.load(path, weights_only=True)
+    for name, values in changes.items():
+        checkpoint[name] = {**checkpoint[name], **values} if isinstance(values, dict) else values
+    torch.save(checkpoint, "changed.ckpt")
+    return Path("changed.ckpt")
+
+
+def test_files_say_their_format_and_the_versions_that_wrote_them(in_smoke_run: Path):
+    checkpoint = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
+    versions = {name: version(name) for name in ("minillm", "torch", "lightning")}
+    assert (checkpoint["format"], checkpoint["versions"]) == (FORMAT, versions)
+    config = (in_smoke_run / "config.yaml").read_text()
+    assert yaml.safe_load(config)["format"] == FORMAT
+    head = ", ".join(f"{name}=={number}" for name, number in versions.items())
+    assert config.startswith(f"# {head}\nformat: {FORMAT}\n")
+
+
+def test_a_configuration_that_is_printed_says_its_format(minillm: Run):
+    assert yaml.safe_load(minillm("fit", "--config", "smoke", "--print_config")[1])["format"] == FORMAT
+
+
+def test_a_checkpoint_of_format_1_loads_and_generates(old_run: Path, minillm: Run):
+    model, tokenizer = package.load(old_run / "checkpoints" / "last.ckpt")
+    assert (model.config.embed_dim, tokenizer.vocab_size) == (16, 65)
+    code, out, _ = minillm(
+        "predict", "--ckpt_path", "last", "--prompt", "A", "--max_new_tokens", 7, "--corpus", "shakespeare"
+    )
+    assert (code, len(out)) == (0, 7)
+
+
+def test_a_run_of_format_1_is_resumed_in_its_folder_as_one_that_was_never_stopped(old_run: Path, minillm: Run):
+    more = ("--trainer.max_steps", 30)
+    code, out, err = minillm("fit", "--config", old_run / "config.yaml", "--ckpt_path", "last", *more)
+    assert (code, err) == (0, "")
+    assert f"from step 20, into {old_run}" in out
+    assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--trainer.precision", "32-true", *more)[0] == 0
+    whole = losses(RUN.with_name("version_1"))
+    for name, values in losses(old_run).items():
+        assert values == pytest.approx(whole[name], abs=2e-5)  # another processor may sum in another order
+    assert torch.load(old_run / "checkpoints" / "last.ckpt", weights_only=True)["format"] == FORMAT
+
+
+def test_a_config_of_format_1_repeats_its_run_in_a_folder_of_the_same_name(old_run: Path, minillm: Run):
+    code, out, err = minillm("fit", "--config", old_run / "config.yaml")
+    assert (code, err) == (0, "")
+    assert "into lightning_logs/smoke/version_1" in out
+    for name, values in losses(RUN.with_name("version_1")).items():
+        assert values == pytest.approx(losses(old_run)[name], abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("logger", "settings", "folder"),
+    [
+        ({"name": "mine"}, {}, "lightning_logs/mine/version_0"),
+        ({"name": "mine", "version": 7}, {}, "lightning_logs/mine/version_7"),
+        ({"name": "mine", "version": "first"}, {}, "lightning_logs/mine/first"),
+        ({"name": "mine"}, {"name": "mine"}, "lightning_logs/mine/version_0"),
+        ({"name": "mine", "save_dir": "there/lightning_logs"}, {}, "there/lightning_logs/mine/version_0"),
+        ({"name": "mine", "save_dir": "there"}, {}, "there/lightning_logs/mine/version_0"),
+        ({}, {"name": "mine"}, "lightning_logs/mine/version_0"),
+    ],
+)
+def test_a_logger_block_of_format_1_names_the_run_folder(
+    logger: dict[str, Any], settings: dict[str, Any], folder: str, minillm: Run
+):
+    config = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
+    del config["name"]
+    block = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": logger}
+    for name, loggers in (("one.yaml", block), ("list.yaml", [block])):
+        Path(name).write_text(
+            yaml.safe_dump({**config, **settings, "trainer": {**config["trainer"], "logger": loggers}})
+        )
+    code, out, err = minillm("fit", "--config", "one.yaml", "--trainer.max_steps", 1)
+    assert (code, err) == (0, "")
+    assert f"into {folder}\n" in out
+    assert len(list(Path().rglob("events.out.tfevents.*"))) == 1
+    code, out, _ = minillm("fit", "--config", "list.yaml", "--trainer.max_steps", 1, "--version", 9)
+    assert f"into {Path(folder).with_name('version_9')}\n" in out
+
+
+def test_what_an_earlier_version_did_not_write_has_its_default(in_smoke_run: Path, minillm: Run):
+    checkpoint = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
+    for part, names in {
+        "hyper_parameters": ("activation", "token_shift", "beta2"),
+        "datamodule_hyper_parameters": ("val_corpus", "sampling", "vocab_size"),
+    }.items():
+        for name in names:
+            del checkpoint[part][name]
+    del checkpoint["format"], checkpoint["versions"]
+    torch.save(checkpoint, "older.ckpt")
+    assert read(Path("older.ckpt")).config.activation == "relu"
+    assert minillm("predict", "--ckpt_path", "older.ckpt", "--prompt", "A", "--max_new_tokens", 5)[0] == 0
+    assert minillm("validate", "--ckpt_path", "older.ckpt", "--trainer.limit_val_batches", 2)[0] == 0
+    assert minillm("fit", "--config", "smoke", "--ckpt_path", "older.ckpt", "--trainer.max_steps", 21)[0] == 0
+
+
+def test_what_only_a_later_version_knows_is_kept_and_said(in_smoke_run: Path, minillm: Run):
+    more = {"future": 1, "a.b.c": "x", "keys": None}
+    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters=more)
+    assert minillm("predict", "--ckpt_path", path, "--prompt", "A", "--max_new_tokens", 5)[0] == 0
+    with pytest.warns(
+        UserWarning, match=r"changed\.ckpt: kept, but unknown here: model\.a\.b\.c, model\.future, model\.keys"
+    ):
+        code, out, _ = minillm("fit", "--config", "smoke", "--ckpt_path", path, "--trainer.max_steps", 21)
+    assert code == 0
+    run = Path(re.findall(r"into (\S+)", out)[0])
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]
+    assert {name: saved[name] for name in more} == more
+
+
+def test_other_settings_of_the_data_in_a_checkpoint_are_not_obeyed(in_smoke_run: Path, minillm: Run):
+    path = written(in_smoke_run / "checkpoints" / "last.ckpt", datamodule_hyper_parameters={"num_workers": 5000})
+    assert "num_workers" not in read(path).data
+    code, out, _ = minillm("validate", "--ckpt_path", path, "--print_config")
+    assert (code, yaml.safe_load(out)["data"]["num_workers"]) == (0, 0)
+    assert minillm("validate", "--ckpt_path", path, "--trainer.limit_val_batches", 2)[0] == 0
+
+
+def test_rotary_positions_cannot_claim_a_context_that_fills_the_memory(minillm: Run):
+    assert minillm("fit", "--config", "smoke", "--model.position", "rotary", "--trainer.max_steps", 1)[0] == 0
+    path = written(RUN / "checkpoints" / "last.ckpt", hyper_parameters={"context_length": 10**9})
+    with pytest.raises(ValueError, match="context_length 1000000000 is more than 1048576"):
+        read(path)

@@ -1,0 +1,59 @@
+from typing import Any
+
+import pytest
+
+from minillm.config import ModelConfig
+
+
+def config(**changes: Any) -> ModelConfig:
+    return ModelConfig(**{"vocab_size": 11, "context_length": 7, "embed_dim": 15, "num_heads": 3, **changes})
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(0, "must be at least 1, got 0"), (2.0, "must be an integer, got 2.0"), (True, "must be an integer, got True")],
+)
+def test_a_size_that_is_not_a_positive_integer_is_refused_by_name(name: str, size: object, message: str):
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        config(**{name: size})
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1, 2.0, float("nan"), "half", True])
+def test_dropout_must_be_a_probability_below_one(dropout: object):
+    with pytest.raises(ValueError, match="dropout must be at least 0 and less than 1"):
+        config(dropout=dropout)
+
+
+@pytest.mark.parametrize("name", ["position", "norm", "activation"])
+def test_a_part_must_be_one_of_its_choices(name: str):
+    with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'other'"):
+        config(**{name: "other"})
+
+
+@pytest.mark.parametrize("name", ["query_key_norm", "token_shift", "zero_init"])
+def test_a_switch_must_be_a_bool(name: str):
+    with pytest.raises(ValueError, match=f"{name} must be true or false, got 1"):
+        config(**{name: 1})
+
+
+def test_channels_must_divide_into_heads():
+    with pytest.raises(ValueError, match="embed_dim 16 must be divisible by num_heads 3"):
+        config(embed_dim=16)
+
+
+def test_rotary_positions_need_pairs_of_channels():
+    with pytest.raises(ValueError, match="need pairs of channels, but embed_dim / num_heads is 5"):
+        config(position="rotary")
+    assert config(position="rotary", embed_dim=18).head_dim == 6
+
+
+@pytest.mark.parametrize(("embed_dim", "swiglu"), [(3, 8), (6, 16), (7, 24), (8, 24), (9, 24), (160, 432)])
+def test_feed_forward_networks_are_four_times_as_wide_or_eight_thirds_rounded_up(embed_dim: int, swiglu: int):
+    assert config(embed_dim=embed_dim, num_heads=1).feed_forward_dim == 4 * embed_dim
+    assert config(embed_dim=embed_dim, num_heads=1, activation="swiglu").feed_forward_dim == swiglu
+
+
+def test_the_sizes_are_constants():
+    with pytest.raises(AttributeError):
+        config().embed_dim = 30  # pyright: ignore[reportAttributeAccessIssue]
