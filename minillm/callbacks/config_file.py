@@ -40,7 +40,7 @@ class ConfigFile(Callback):
 
 def changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
     """The settings that differ between two configurations, a line each."""
-    found = []
+    found: list[str] = []
     for name in before | now:
         one, other = before.get(name), now.get(name)
         if isinstance(one, dict) and isinstance(other, dict):

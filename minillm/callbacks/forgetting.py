@@ -44,7 +44,7 @@ class Forgetting(Callback):
     @torch.no_grad()
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         assert isinstance(pl_module, LanguageModel)
-        losses, training = {}, pl_module.training
+        losses, training = dict[str, float](), pl_module.training
         pl_module.eval()
         for which, tokens in self.texts.items():
             windows = ConsecutiveWindows(tokens, pl_module.model.config.context_length, self.batch_size)

@@ -59,9 +59,9 @@ class _Pickle:
     storages: dict[str, bytes]
     as_tensor: Callable[[NDArray[Any]], Any]
     bytes_left: int  # for tensors, which may share what they look at
-    stack: list[Any] = field(default_factory=list)
-    marks: list[int] = field(default_factory=list)
-    memo: dict[Any, Any] = field(default_factory=dict)
+    stack: list[Any] = field(default_factory=list[Any])
+    marks: list[int] = field(default_factory=list[int])
+    memo: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
     def load(self, pickled: bytes) -> Any:
         """Carry out a pickle's instructions; the last thing on the stack is what was saved."""

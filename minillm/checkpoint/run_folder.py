@@ -77,7 +77,7 @@ def format_sample(sample: Sample) -> str:
 def parse_samples(content: str) -> list[Sample]:
     """The sections of samples.md; the inverse of `format_sample`, section by section."""
     _, *parts = _SECTION.split(content)
-    samples = []
+    samples: list[Sample] = []
     for step, val_loss, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         lines = body.strip("\n").split("\n")
         text = "\n".join(line.removeprefix("    ") for line in lines)

@@ -52,31 +52,28 @@ def read_migrated(path: Path) -> dict[str, Any] | None:
         ValueError: The file is of a later format, or says two things about the run folder.
         OSError, UnicodeDecodeError, yaml.YAMLError: It cannot be read.
     """
-    config = yaml.safe_load(path.read_text("utf-8"))
+    config: Any = yaml.safe_load(path.read_text("utf-8"))
     if not isinstance(config, dict):
         return None
-    check_format(config, path)
-    if "format" in config:
-        return None
-    return _from_format_1(config, path)
+    settings: dict[str, Any] = config
+    check_format(settings, path)
+    return None if "format" in settings else _from_format_1(settings, path)
 
 
 def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Format 1 named the run folder by the arguments of a TensorBoardLogger, and listed an argument of Lightning's."""
     config = {name: value for name, value in config.items() if name != "weights_only"}
-    trainer = config.get("trainer")
-    if not isinstance(trainer, dict):
-        return config
-    loggers = trainer.get("logger")
-    listed = loggers if isinstance(loggers, list) else [loggers]
-    ours = [logger for logger in listed if _is_tensorboard(logger)]
+    trainer: dict[str, Any] = config.get("trainer") or {}
+    loggers: Any = trainer.get("logger") if isinstance(trainer, dict) else None
+    listed: list[Any] = loggers if isinstance(loggers, list) else [loggers]
+    ours: list[dict[str, Any]] = [logger for logger in listed if _is_tensorboard(logger)]
     if not ours:
         return config
     others = [logger for logger in listed if logger not in ours]
     config["trainer"] = trainer = {name: value for name, value in trainer.items() if name != "logger"}
     if others:
         trainer["logger"] = others
-    place = ours[0].get("init_args") or {}
+    place: dict[str, Any] = ours[0].get("init_args") or {}
     if place.get("name") and config.setdefault("name", place["name"]) != place["name"]:
         raise ValueError(
             f"{path}: name is {config['name']!r}, but trainer.logger says {place['name']!r}: remove the logger"
@@ -90,4 +87,4 @@ def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _is_tensorboard(logger: Any) -> bool:
-    return isinstance(logger, dict) and str(logger.get("class_path")).endswith("TensorBoardLogger")
+    return isinstance(logger, dict) and str(logger.get("class_path")).endswith("TensorBoardLogger")  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]

@@ -67,15 +67,15 @@ def run(args: list[str]) -> None:
     keep_freed_memory()
     command, *flags = args
     cli = MiniLLMCLI(command, flags)
-    settings = {"datamodule": cli.datamodule, "ckpt_path": cli.config.ckpt_path}
-    settings["weights_only"] = True if cli.config.ckpt_path else None
+    path: str | None = cli.config.ckpt_path
     if command == "fit":
         cli.announce()
         with one_line_endings(cli.trainer, cli.checkpoints):
-            cli.trainer.fit(cli.model, **settings)
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
         cli.report()
     else:
-        getattr(cli.trainer, command)(cli.model, **settings)
+        measure = cli.trainer.validate if command == "validate" else cli.trainer.test
+        measure(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
 
 
 class MiniLLMCLI(LightningCLI):
@@ -263,12 +263,12 @@ class MiniLLMCLI(LightningCLI):
         step = self.checkpoint.step if self.checkpoint else 0
         if self.resumed_run is not None:
             path = self.resumed_run.path
-            place = {"save_dir": os.path.relpath(path.parent.parent), "name": path.parent.name, "version": path.name}
-            place["purge_step"] = step + 1  # what the curves show after it comes again
+            save_dir, name, version = os.path.relpath(path.parent.parent), path.parent.name, path.name
+            purge_step = step + 1  # what the curves show after it comes again
         else:
             save_dir = Path(self.config.trainer.default_root_dir or "", RUNS)
-            place = {"save_dir": save_dir, "name": self.config.name, "version": self.config.version}
-        tensorboard = TensorBoardLogger(**place, default_hp_metric=False)
+            name, version, purge_step = self.config.name, self.config.version, None
+        tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
         given = self.config_init.trainer.logger
         others = [] if isinstance(given, bool) or given is None else given if isinstance(given, list) else [given]
         return [tensorboard, MetricsTable(RunFolder(Path(tensorboard.log_dir)), step), *others]

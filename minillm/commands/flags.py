@@ -85,7 +85,7 @@ def _check(name: str, command: str) -> None:
 
 def _with_paths(words: list[str]) -> list[str]:
     """The command line, with paths for the names of configurations."""
-    found = []
+    found: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
         if before in ("--config", "-c"):
             found.append(locate(word))
@@ -124,7 +124,8 @@ def _of_class(file: str, name: str) -> dict[str, Argument]:
 
 def _paragraphs(docstring: str) -> dict[str, str]:
     """What the part headed `Args:` says of each argument."""
-    paragraphs, name = {}, ""
+    paragraphs: dict[str, str] = {}
+    name = ""
     for line in cleandoc(docstring).partition("Args:\n")[2].splitlines():
         if not line.startswith("    "):
             break

@@ -21,7 +21,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
         self._flags: list[str] = []  # given on the command line
         self._files: list[str] = []  # configurations read for it
 
-    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Namespace:
+    def parse_args(self, args: list[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
         """Parse a command line."""
         self._flags = [word.removeprefix("--").partition("=")[0] for word in args or [] if word.startswith("--")]
         self._files = []
@@ -64,7 +64,7 @@ def shortened(message: str) -> str:
 
 def first_reason(message: str) -> str:
     """Of an explanation why a value is of none of several types, what the first of them has against it."""
-    return re.sub(r"(?s)^.* Union subtypes.*?Errors:\s+- (.*?)\n.*$", r"\1", message)
+    return re.sub(r"(?s)^.* Union subtypes.*?Errors:\n  - (.*?)\n(?:  - |Given).*$", r"\1", message)
 
 
 def _expected_types(found: re.Match[str]) -> str:

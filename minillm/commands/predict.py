@@ -107,7 +107,8 @@ class _Parser(OneLineErrors, argparse.ArgumentParser):
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Leave with exit code 2; of a flag that is none, say which is meant."""
         wrong = re.match(r"unrecognized arguments: (--[^ =]+)", message)
-        nearest = difflib.get_close_matches(wrong[1], self._option_string_actions, n=1) if wrong else []
+        flags = re.findall(r"--\w+", self.format_help())
+        nearest = difflib.get_close_matches(wrong[1], flags, n=1) if wrong else []
         super().error(f"{message}: did you mean {nearest[0]}?" if nearest else message)
 
 
@@ -172,7 +173,7 @@ def _show(sample: Sample, pieces: Iterator[str], last: bool) -> str:
     terminal = sys.stdout.isatty()
     if terminal:
         print(sample.prompt[-SHOWN:], end="", file=sys.stderr, flush=True)
-    made = []
+    made: list[str] = []
     try:
         for piece in pieces:
             print(piece, end="", flush=True)

@@ -1,0 +1,107 @@
+"""The run folder is the project's own, whatever loggers are used besides."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minillm.checkpoint import find as finding
+from minillm.checkpoint.find import find
+from minillm.commands.parser import first_reason
+from tests.conftest import CONFIGS
+
+Run = Callable[..., tuple[int, str, str]]
+FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"), "--trainer.limit_val_batches", "2")
+CSV = ("--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=elsewhere")
+TENSORBOARD = ("--trainer.logger=lightning.pytorch.loggers.TensorBoardLogger", "--trainer.logger.save_dir=elsewhere")
+LIST = ("--trainer.logger+=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=elsewhere")
+RUN = "lightning_logs/smoke/version_0"
+PROMISED = {"config.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "logger", [(), ("--trainer.logger=false",), ("--trainer.logger=true",), CSV, TENSORBOARD, LIST], ids=" ".join
+)
+def test_a_run_has_one_folder_with_everything_whatever_loggers_are_added(logger: tuple[str, ...], minillm: Run):
+    assert minillm(*FIT, *logger)[0] == 0
+    (run,) = Path("lightning_logs/smoke").iterdir()
+    assert files(run) >= PROMISED
+    assert len([name for name in files(run) if name.startswith("events.out.tfevents.")]) == 1
+    assert Path("elsewhere").exists() == (len(logger) > 1)
+    assert find("best") == run / "checkpoints" / "best.ckpt"
+    code, out, _ = minillm(*FIT, *logger, "--ckpt_path", "last", "--trainer.max_steps", 30)
+    assert code == 0
+    assert f"from step 20, into {run}\n" in out
+    assert list(Path("lightning_logs/smoke").iterdir()) == [run]
+    assert (run / "config_until_step_20.yaml").exists()
+    steps = [line.partition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == ["5", "10", "10", "15", "20", "20", "25", "30", "30"]
+    assert re.findall(r"^## Step (\d+)", (run / "samples.md").read_text(), re.MULTILINE) == ["10", "20", "30"]
+
+
+def test_name_version_and_the_root_folder_decide_where_it_is(minillm: Run):
+    short = (*FIT, "--trainer.max_steps", 1)
+    for flags, folder in (
+        (("--name", "a/b"), "lightning_logs/a/b/version_0"),
+        (("--name", "a/b", "--version", 5), "lightning_logs/a/b/version_5"),
+        (("--name", "a/b"), "lightning_logs/a/b/version_6"),
+        (("--name", "a", "--version", "first"), "lightning_logs/a/first"),
+        (("--trainer.default_root_dir", "root"), "root/lightning_logs/smoke/version_0"),
+    ):
+        assert f"into {folder}\n" in minillm(*short, *flags)[1]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--name", "other"), ("--version", 7), ("--trainer.default_root_dir", "root")],
+    ids=["name", "version", "root"],
+)
+def test_resuming_in_another_folder_leaves_the_run_as_it_is(
+    flags: tuple[object, ...], in_smoke_run: Path, minillm: Run
+):
+    before = {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()}
+    code, out, _ = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 21, *flags)
+    assert code == 0
+    assert "from step 20, into lightning_logs/smoke/version_0" not in out
+    assert {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_a_nested_name_is_resumed_in_its_folder(minillm: Run):
+    assert minillm(*FIT, "--name", "a/b")[0] == 0
+    code, out, _ = minillm("fit", "--ckpt_path", "last", "--trainer.max_steps", 21, "--trainer.limit_val_batches", 2)
+    assert code == 0
+    assert "from step 20, into lightning_logs/a/b/version_0\n" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["last", "lightning_logs/smoke/version_0", "lightning_logs/smoke/version_0/checkpoints/last.ckpt"]
+)
+def test_resuming_reads_no_checkpoint_twice(
+    name: str, in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch
+):
+    read, paths = finding.read, []
+
+    def counted(path: Path, *args: object):
+        paths.append(path)
+        return read(path, *args)  # pyright: ignore[reportArgumentType]
+
+    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.fit"):
+        monkeypatch.setattr(f"{module}.read", counted)
+    assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
+    assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_logger_whose_package_is_missing_is_said_with_what_to_install():
+    message = (
+        "Does not validate against any of the Union subtypes\nSubtypes: [<class 'Logger'>, <class 'bool'>]\nErrors:\n"
+        "  - Problem with given class_path 'WandbLogger':\n      Requirement 'wandb' not met: `pip install wandb`\n"
+        "  - Expected a <class 'bool'>\nGiven value type: <class 'Namespace'>\nGiven value: Namespace()"
+    )
+    assert " ".join(first_reason(message).split()) == (
+        "Problem with given class_path 'WandbLogger': Requirement 'wandb' not met: `pip install wandb`"
+    )
