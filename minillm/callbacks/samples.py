@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from minillm.checkpoint.run_folder import RunFolder, Sample, code_block, format_sample, parse_samples
+from minillm.checkpoint.run_folder import RunFolder, Sample, code_block, format_sample, samples_until
 from minillm.files import write_whole
 from minillm.generation.generate import encode_prompt, generate
 from minillm.generation.settings import Settings
@@ -45,10 +45,12 @@ class Samples(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop what a resumed run wrote after the step that it resumes from: it comes again."""
-        path = RunFolder(Path(trainer.log_dir or "")).samples  # asked in every process: the answer is broadcast
-        if trainer.is_global_zero and trainer.loggers and path.exists():
-            kept = [s for s in parse_samples(path.read_bytes().decode("utf-8")) if s.step <= trainer.global_step]
-            write_whole(path, "".join(map(format_sample, kept)).encode())
+        folder = trainer.log_dir  # asked in every process: the answer is broadcast
+        if not trainer.is_global_zero or not folder:
+            return
+        path = RunFolder(Path(folder)).samples
+        if path.exists():
+            write_whole(path, samples_until(trainer.global_step, path.read_bytes().decode("utf-8")).encode())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one sample, if this is a run that keeps a folder."""

@@ -86,6 +86,12 @@ def parse_samples(content: str) -> list[Sample]:
     return samples
 
 
+def samples_until(step: int, content: str) -> str:
+    """The content of samples.md up to a step, as it is."""
+    later = (found.start() for found in _SECTION.finditer(content) if int(found[1]) > step)
+    return content[: next(later, len(content))]
+
+
 def code_block(text: str) -> str:
     """Markdown that shows a text as it is, whatever it contains."""
     return "\n".join("    " + line for line in text.split("\n"))

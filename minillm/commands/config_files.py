@@ -57,12 +57,12 @@ def read_migrated(path: Path) -> dict[str, Any] | None:
         return None
     settings: dict[str, Any] = config
     check_format(settings, path)
-    return None if "format" in settings else _from_format_1(settings, path)
+    return None if settings.get("format", 1) > 1 else _from_format_1(settings, path)
 
 
 def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Format 1 named the run folder by the arguments of a TensorBoardLogger, and listed an argument of Lightning's."""
-    config = {name: value for name, value in config.items() if name != "weights_only"}
+    config = {name: value for name, value in config.items() if name not in ("format", "weights_only")}
     trainer: dict[str, Any] = config.get("trainer") or {}
     loggers: Any = trainer.get("logger") if isinstance(trainer, dict) else None
     listed: list[Any] = loggers if isinstance(loggers, list) else [loggers]
@@ -87,4 +87,5 @@ def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _is_tensorboard(logger: Any) -> bool:
-    return isinstance(logger, dict) and str(logger.get("class_path")).endswith("TensorBoardLogger")  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    path: Any = logger.get("class_path") if isinstance(logger, dict) else None
+    return str(path).rpartition(".")[2] == "TensorBoardLogger"

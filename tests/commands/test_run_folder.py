@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.checkpoint import find as finding
 from minillm.checkpoint.find import find
@@ -17,6 +18,12 @@ CSV = ("--trainer.logger=lightning.pytorch.loggers.CSVLogger", "--trainer.logger
 TENSORBOARD = ("--trainer.logger=lightning.pytorch.loggers.TensorBoardLogger", "--trainer.logger.save_dir=elsewhere")
 LIST = ("--trainer.logger+=lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir=elsewhere")
 RUN = "lightning_logs/smoke/version_0"
+
+
+class MyTensorBoardLogger(TensorBoardLogger):
+    """A logger of somebody's own."""
+
+
 PROMISED = {"config.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
 
 
@@ -105,3 +112,19 @@ def test_a_logger_whose_package_is_missing_is_said_with_what_to_install():
     assert " ".join(first_reason(message).split()) == (
         "Problem with given class_path 'WandbLogger': Requirement 'wandb' not met: `pip install wandb`"
     )
+
+
+def test_a_trial_of_one_batch_leaves_nothing_and_touches_nothing(own_folder: Path, minillm: Run):
+    Path("samples.md").write_text("## Step 7, val_loss 1.0\n\nmine")
+    assert minillm(*FIT, "--trainer.fast_dev_run", "true")[0] == 0
+    assert Path("samples.md").read_text() == "## Step 7, val_loss 1.0\n\nmine"
+    assert list(own_folder.iterdir()) == [own_folder / "samples.md"]
+
+
+def test_another_subclass_of_lightnings_logger_is_not_taken_for_the_run_folders(minillm: Run):
+    config = (CONFIGS / "smoke.yaml").read_text()
+    logger = f"  logger:\n    class_path: {__name__}.MyTensorBoardLogger\n    init_args: {{save_dir: mine}}\n"
+    Path("mine.yaml").write_text(config.replace("trainer:\n", f"trainer:\n{logger}"))
+    assert minillm("fit", "--config", "mine.yaml", "--trainer.max_steps", 1)[0] == 0
+    assert Path("lightning_logs/smoke/version_0/metrics.csv").exists()
+    assert Path("mine").exists()
