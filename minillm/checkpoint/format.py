@@ -1,6 +1,5 @@
 """The format number that checkpoints and config.yaml carry, and the versions that wrote them."""
 
-from importlib.metadata import version
 from typing import Any
 
 FORMAT = 2  # what this version writes; files without a number have format 1
@@ -30,4 +29,6 @@ def check_format(content: dict[str, Any], name: object) -> None:
 
 def versions() -> dict[str, str]:
     """The versions of the packages that a run depends on."""
+    from importlib.metadata import version  # only here: generation does not wait for it
+
     return {name: version(name) for name in ("minillm", "torch", "lightning")}
