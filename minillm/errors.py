@@ -2,13 +2,13 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
 @contextmanager
-def exit_on_wrong_input(*also: type[Exception]) -> Iterator[None]:
+def exit_on_wrong_input(*also: type[Exception]) -> Generator[None]:
     """Report errors of the code inside, which reads what the user gave, as the user's.
 
     Args:
@@ -30,7 +30,11 @@ def fail(message: str) -> NoReturn:
 
 def one_line_warnings() -> None:
     """From now on show warnings like errors: what is the matter, without the line of code that found out."""
-    warnings.formatwarning = lambda message, *where, **more: f"minillm: warning: {' '.join(str(message).split())}\n"
+
+    def formatted(message: Warning | str, *args: Any, **kwargs: Any) -> str:
+        return f"minillm: warning: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = formatted
 
 
 class OneLineErrors:

@@ -4,7 +4,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the threads of ti
 
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 
 
 @contextmanager
-def isolated(folder: Path, home: Path) -> Iterator[None]:
+def isolated(folder: Path, home: Path) -> Generator[None]:
     """Work in a folder, with a home that nothing else uses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

@@ -6,7 +6,8 @@ from minillm.config import ModelConfig
 
 
 def config(**changes: Any) -> ModelConfig:
-    return ModelConfig(**{"vocab_size": 11, "context_length": 7, "embed_dim": 15, "num_heads": 3, **changes})
+    settings: dict[str, Any] = {"vocab_size": 11, "context_length": 7, "embed_dim": 15, "num_heads": 3, **changes}
+    return ModelConfig(**settings)
 
 
 @pytest.mark.parametrize("name", ["vocab_size", "context_length", "embed_dim", "num_layers", "num_heads"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from tests.conftest import CONFIGS, ROOT
 
@@ -29,7 +29,7 @@ CONSTRAINTS = {
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
-def test_every_dependency_has_an_upper_bound(name: str):
+def test_every_dependency_has_an_upper_bound(name: NormalizedName):
     assert {specifier.operator for specifier in REQUIREMENTS[name].specifier} & {"<", "=="}
 
 

@@ -45,9 +45,14 @@ def huggingface(sizes: Sizes, texts: int) -> Contestant:
 
     logging.set_verbosity_error()
     config = GPT2Config(
-        **{"vocab_size": sizes.vocab_size, "n_positions": len(PROMPT) + NEW, "n_embd": sizes.embed_dim},
-        **{"n_layer": sizes.num_layers, "n_head": sizes.num_heads},
-        **{"bos_token_id": 0, "eos_token_id": None, "pad_token_id": 0},
+        vocab_size=sizes.vocab_size,
+        n_positions=len(PROMPT) + NEW,
+        n_embd=sizes.embed_dim,
+        n_layer=sizes.num_layers,
+        n_head=sizes.num_heads,
+        bos_token_id=0,
+        eos_token_id=None,
+        pad_token_id=0,
     )
     model: Any = GPT2LMHeadModel(config).eval()
     ids = torch.tensor([[ALPHABET.index(character) for character in PROMPT]] * texts)

@@ -67,11 +67,20 @@ def huggingface(sizes: Sizes, bf16: bool) -> Contestant:
     """Hugging Face's GPT-2 with eager attention, in a bare loop with torch's fused AdamW."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
+    more: dict[str, Any] = {"attn_implementation": "eager"}
     config = GPT2Config(
-        **{"vocab_size": sizes.vocab_size, "n_positions": sizes.context_length, "n_embd": sizes.embed_dim},
-        **{"n_layer": sizes.num_layers, "n_head": sizes.num_heads, "attn_implementation": "eager"},
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), DROPOUT),
-        **{"bos_token_id": 0, "eos_token_id": 0, "use_cache": False},
+        vocab_size=sizes.vocab_size,
+        n_positions=sizes.context_length,
+        n_embd=sizes.embed_dim,
+        n_layer=sizes.num_layers,
+        n_head=sizes.num_heads,
+        resid_pdrop=DROPOUT,
+        embd_pdrop=DROPOUT,
+        attn_pdrop=DROPOUT,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+        **more,
     )
     model: Any = GPT2LMHeadModel(config).train()
     return _peer(sizes, model, lambda ids: model(input_ids=ids).logits, bf16)

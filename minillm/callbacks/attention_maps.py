@@ -6,6 +6,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from minillm.data.datamodule import data_of
 from minillm.tokenizer import Tokenizer
 from minillm.training.module import LanguageModel
 
@@ -35,11 +36,11 @@ class AttentionMaps(Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not trainer.is_global_zero or not loggers or trainer.sanity_checking:
             return
-        ids = trainer.datamodule.val.tokens[:32] if self.ids is None else self.ids  # pyright: ignore[reportAttributeAccessIssue]
+        ids = data_of(trainer).val.tokens[:32] if self.ids is None else self.ids
         assert isinstance(pl_module, LanguageModel)
         ids = ids[: pl_module.model.config.context_length]
         maps = pl_module.model.attention_maps(ids[None].to(pl_module.device))[:, 0].float().cpu()
-        picture = draw(maps, [self.tokenizer.decode([index]) for index in ids.tolist()])
+        picture = draw(maps, [self.tokenizer.decode([int(index)]) for index in ids])
         for logger in loggers:
             logger.experiment.add_image("attention", picture, trainer.global_step)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from minillm.callbacks.lightning_internals import validation_follows
-from minillm.callbacks.training_metrics import is_due
+from minillm.callbacks.training_metrics import is_logged
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.training.interruption import DivergedError, StoppedError, StopRequest
 
@@ -65,9 +66,9 @@ class Checkpoints(Checkpoint):
         if trainer.global_step == self._seen_step:
             return  # a batch of several whose gradients make one step
         self._seen_step = trainer.global_step
-        loss = outputs["loss"]
+        loss: Tensor = outputs["loss"]
         # asking a GPU means waiting for it
-        watched = loss.is_cpu or is_due(self._seen_step, trainer.log_every_n_steps)  # pyright: ignore[reportAttributeAccessIssue]
+        watched = loss.is_cpu or is_logged(trainer)
         if watched and self._agreed(trainer, not loss.isfinite()):
             raise DivergedError(f"the loss is not a finite number any more at {_moment(trainer)}")
         batches = trainer.fit_loop.epoch_loop.batch_progress

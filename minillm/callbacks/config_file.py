@@ -42,8 +42,9 @@ def changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> lis
     """The settings that differ between two configurations, a line each."""
     found: list[str] = []
     for name in before | now:
-        one, other = before.get(name), now.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
+        one: Any = before.get(name)
+        other: Any = now.get(name)
+        if type(one) is type(other) is dict:
             found += changes(one, other, f"{where}{name}.")
         elif one != other:
             found.append(f"--{where}{name} {one} -> {other}")

@@ -4,9 +4,10 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+from rich.progress import TaskID
 from torch import Tensor
 
-from minillm.callbacks.training_metrics import is_due
+from minillm.callbacks.training_metrics import is_logged
 
 
 class Bar(RichProgressBar):
@@ -24,7 +25,7 @@ class Bar(RichProgressBar):
         """Replace the number of the epoch."""
         super().on_train_epoch_start(trainer, pl_module)
         if self.progress is not None and self.train_progress_bar_id is not None:
-            self.progress.update(self.train_progress_bar_id, description="training")
+            self.progress.update(TaskID(self.train_progress_bar_id), description="training")  # pyright: ignore[reportUnknownArgumentType]
 
 
 class Lines(ProgressBar):
@@ -47,7 +48,7 @@ class Lines(ProgressBar):
     ) -> None:
         """Print how training goes."""
         step_is_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if step_is_done and is_due(trainer.global_step, trainer.log_every_n_steps):  # pyright: ignore[reportAttributeAccessIssue]
+        if step_is_done and is_logged(trainer):
             self._print(trainer, "train_loss", "chars_per_second")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

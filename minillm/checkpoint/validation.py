@@ -97,8 +97,8 @@ def read(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Checkpoint:
         OSError: It cannot be read.
     """
     try:
-        content = read_archive(path, as_tensor)
-        if not isinstance(content, dict):
+        content: dict[str, Any] = read_archive(path, as_tensor)
+        if type(content) is not dict:
             raise ValueError("it is something else")
         check_format(content, path)
         _check_parts(content)

@@ -52,24 +52,26 @@ def read_migrated(path: Path) -> dict[str, Any] | None:
         ValueError: The file is of a later format, or says two things about the run folder.
         OSError, UnicodeDecodeError, yaml.YAMLError: It cannot be read.
     """
-    config: Any = yaml.safe_load(path.read_text("utf-8"))
-    if not isinstance(config, dict):
+    config: dict[str, Any] = yaml.safe_load(path.read_text("utf-8"))
+    if type(config) is not dict:
         return None
-    settings: dict[str, Any] = config
-    check_format(settings, path)
-    return None if settings.get("format", 1) > 1 else _from_format_1(settings, path)
+    check_format(config, path)
+    return None if config.get("format", 1) > 1 else _from_format_1(config, path)
 
 
 def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Format 1 named the run folder by the arguments of a TensorBoardLogger, and listed an argument of Lightning's."""
     config = {name: value for name, value in config.items() if name not in ("format", "weights_only")}
     trainer: dict[str, Any] = config.get("trainer") or {}
-    loggers: Any = trainer.get("logger") if isinstance(trainer, dict) else None
-    listed: list[Any] = loggers if isinstance(loggers, list) else [loggers]
-    ours: list[dict[str, Any]] = [logger for logger in listed if _is_tensorboard(logger)]
+    if type(trainer) is not dict:
+        return config
+    loggers: list[Any] = trainer.get("logger") or []
+    if type(loggers) is not list:
+        loggers = [loggers]
+    ours: list[dict[str, Any]] = [logger for logger in loggers if _is_tensorboard(logger)]
     if not ours:
         return config
-    others = [logger for logger in listed if logger not in ours]
+    others = [logger for logger in loggers if logger not in ours]
     config["trainer"] = trainer = {name: value for name, value in trainer.items() if name != "logger"}
     if others:
         trainer["logger"] = others
@@ -86,6 +88,5 @@ def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
     return config
 
 
-def _is_tensorboard(logger: Any) -> bool:
-    path: Any = logger.get("class_path") if isinstance(logger, dict) else None
-    return str(path).rpartition(".")[2] == "TensorBoardLogger"
+def _is_tensorboard(logger: dict[str, Any]) -> bool:
+    return type(logger) is dict and str(logger.get("class_path")).rpartition(".")[2] == "TensorBoardLogger"

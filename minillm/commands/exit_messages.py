@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +21,7 @@ RESTORING = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)  # w
 
 
 @contextmanager
-def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[None]:
+def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Generator[None]:
     """End the program with a line that says why, and what there is to go on from, and with the exit code for it.
 
     Args:
@@ -55,7 +55,7 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Iterator[Non
 
 
 @contextmanager
-def one_line_interrupts() -> Iterator[None]:
+def one_line_interrupts() -> Generator[None]:
     """Before there is anything to save, Ctrl-C and SIGTERM end the program at once, with a line and its exit code."""
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:

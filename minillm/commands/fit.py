@@ -255,7 +255,7 @@ class MiniLLMCLI(LightningCLI):
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.checkpoint if self.command == "fit" else None)
         if self.command != "fit":
-            trainer.callbacks = [c for c in trainer.callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
+            trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
     def _loggers(self) -> list[Logger]:
@@ -269,15 +269,14 @@ class MiniLLMCLI(LightningCLI):
             save_dir = Path(self.config.trainer.default_root_dir or "", RUNS)
             name, version, purge_step = self.config.name, self.config.version, None
         tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
-        given = self.config_init.trainer.logger
-        others = [] if isinstance(given, bool) or given is None else given if isinstance(given, list) else [given]
+        given: Any = self.config_init.trainer.logger
+        others: list[Logger] = [] if given in (None, True, False) else _listed(given)
         return [tensorboard, MetricsTable(RunFolder(Path(tensorboard.log_dir)), step), *others]
 
     def _callbacks(self) -> list[Callback]:
         """The callbacks that are given, and those that are always on."""
         settings = self.config_init.trainer
-        given = settings.callbacks or []
-        callbacks = [*given] if isinstance(given, list) else [given]
+        callbacks: list[Callback] = _listed(settings.callbacks or [])
         if self.command == "fit":
             step = self.checkpoint.step if self.checkpoint else 0
             config = ConfigFile(self.parser.dump(self.repeating, skip_unset=False), step)
@@ -325,6 +324,11 @@ def _name_of(run: RunFolder) -> str:
     """The name of a run: the folders between `lightning_logs` and that of the version."""
     parts = run.path.parent.parts
     return str(Path(*parts[parts.index(RUNS.name) + 1 :])) if RUNS.name in parts[:-1] else parts[-1]
+
+
+def _listed(given: Any) -> list[Any]:
+    """One or several values as a new list."""
+    return [*given] if type(given) is list else [given]
 
 
 def _folder(version: int | str) -> str:

@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -171,7 +171,7 @@ def _named_text(name: str) -> str:
 
 
 @contextmanager
-def _about(file: Path) -> Iterator[None]:
+def _about(file: Path) -> Generator[None]:
     """Say which file it is that cannot be read."""
     try:
         yield

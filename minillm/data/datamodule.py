@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
@@ -92,8 +92,8 @@ class TextDataModule(LightningDataModule):
     @property
     def chars_per_val_token(self) -> float:
         """The same of the validation text, without its first token, which is never a target."""
-        (first,) = self.val.tokens[0:1].tolist()
-        return (self.val.characters - self.tokenizer.num_chars(first)) / (len(self.val.tokens) - 1)
+        first = self.val.tokens[0:1].item()
+        return (self.val.characters - self.tokenizer.num_chars(int(first))) / (len(self.val.tokens) - 1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Training windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""
@@ -104,8 +104,8 @@ class TextDataModule(LightningDataModule):
         windows = RandomWindows(*what) if self.sampling == "random" else ShuffledWindows(*what, trainer.world_size)
         one_pass = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
-        seen = trainer.fit_loop.epoch_loop.batch_progress.total
-        return self._loader(windows, BatchNumbers(length, lambda: seen.processed))  # pyright: ignore[reportAttributeAccessIssue]
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        return self._loader(windows, BatchNumbers(length, lambda: int(progress.total.processed)))  # pyright: ignore
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them.
@@ -129,6 +129,11 @@ class TextDataModule(LightningDataModule):
     def _loader(self, windows: Dataset[Any], sampler: Sampler[int] | range) -> DataLoader[Any]:
         own = torch.Generator()  # an iterator draws from it when it is made; training's stream must not move
         return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=own)
+
+
+def data_of(trainer: Trainer) -> TextDataModule:
+    """The datamodule that a Trainer uses, which its class does not declare."""
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
 
 
 class BatchNumbers(Sampler[int]):

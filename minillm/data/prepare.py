@@ -107,11 +107,12 @@ def _make(
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         texts = _shown(progress, "tokenizing", _cut(_texts(documents), split), characters)
         parts = {"train": split, "val": characters - split}
-        about = {"tokenizer": tokenizer.saved, "dtype": dtype.name, "characters": parts, "tokens": dict[str, int]()}
+        tokens: dict[str, int] = {}
+        about = {"tokenizer": tokenizer.saved, "dtype": dtype.name, "characters": parts, "tokens": tokens}
         with (folder / "tokens.bin").open("wb") as file:
             for name, length in parts.items():
                 ids = encode(_pieces(texts, length), processes, tokenizer, dtype)
-                about["tokens"][name] = sum(map(file.write, ids)) // dtype.itemsize
+                tokens[name] = sum(map(file.write, ids)) // dtype.itemsize
             file.flush()
             os.fsync(file.fileno())
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")

@@ -92,7 +92,7 @@ def render(markdown: str) -> list[str]:
     Returns:
         Its lines, the first a speaker's name.
     """
-    lines = []
+    lines: list[str] = []
     for line in _DIRECTION.sub("", markdown).split("\n"):
         line = re.sub(r"\\(.)", r"\1", line.strip()).replace("& c", "&c")
         if speaker := _SPEAKER.fullmatch(line):

@@ -79,7 +79,7 @@ class Batch:
             self.remove(row)
             row.window = row.window[-kept(self.decoder) :]
             self._unread.append(row)
-        logits = []
+        logits: list[Array] = []
         if self._running:
             logits.append(self.decoder(np.array([row.window[-1:] for row in self._running]), self._cache))
         for _ in range(min(len(self._unread), READINGS)):
@@ -92,7 +92,7 @@ class Batch:
 
     def _choose(self, logits: Array) -> None:
         """Give each running text its next token, by its scores (B, V)."""
-        alike: dict[tuple, list[int]] = defaultdict(list)
+        alike: dict[tuple[float, int | None, float | None], list[int]] = defaultdict(list)
         for index, row in enumerate(self._running):
             alike[row.choice].append(index)
         for choice, indices in alike.items():

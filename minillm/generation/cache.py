@@ -24,8 +24,8 @@ class Cache:
     """
 
     def __init__(self, num_layers: int, batch_size: int, num_heads: int, context_length: int, head_dim: int) -> None:
-        self.keys_values = np.zeros((num_layers, 2, batch_size, num_heads, context_length, head_dim), np.float32)
-        self.newest = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)  # for token shifts
+        self.keys_values: Array = np.zeros((num_layers, 2, batch_size, num_heads, context_length, head_dim), np.float32)
+        self.newest: Array = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)  # for token shifts
         self.length = 0
 
     def repeat(self, batch_size: int) -> Cache:
@@ -70,7 +70,7 @@ class RaggedCache(Cache):
         num_layers, _, _, *shape = one.keys_values.shape
         super().__init__(num_layers, capacity, *shape)
         self._all_keys_values, self._all_newest = self.keys_values, self.newest
-        self.lengths = np.empty(0, np.intp)
+        self.lengths: Array = np.empty(0, np.intp)
 
     def append(self, one: Cache) -> None:
         """Take in a text, as the last one."""
@@ -93,7 +93,7 @@ class RaggedCache(Cache):
 
     def unseen(self, count: int) -> Array:
         """What hides the places that a text has not come to yet, (B, 1, 1, S)."""
-        hidden = np.arange(self.lengths.max() + 1) > self.lengths[:, None, None, None]
+        hidden = np.arange(int(self.lengths.max()) + 1) > self.lengths[:, None, None, None]
         return np.where(hidden, np.float32(-np.inf), np.float32(0))
 
     def extend(self, layer: int, keys_values: Array) -> Array:

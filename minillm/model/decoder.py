@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         Returns:
             (num_layers, B, H, T, T)
         """
-        x, maps = self._embed(ids), []
+        x, maps = self._embed(ids), list[Tensor]()
         for block in self.blocks:
             assert isinstance(block, Block)
             maps.append(block.attention_weights(x))

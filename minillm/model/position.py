@@ -28,8 +28,9 @@ class RotaryPosition(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., T, D) to (..., T, D): a pair as a complex number, times e^(i angle)."""
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * self.turns[: x.shape[-2]]).flatten(start_dim=-2).to(x.dtype)
+        pairs = x.float().reshape(*x.shape[:-1], -1, 2)
+        turned = torch.view_as_complex(pairs) * self.turns[: x.shape[-2]]
+        return torch.view_as_real(turned).flatten(start_dim=-2).to(x.dtype)
 
 
 class TokenShift(nn.Module):

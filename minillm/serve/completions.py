@@ -7,9 +7,10 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from minillm.generation.generate import encode_prompt
 from minillm.generation.settings import Settings
@@ -59,7 +60,7 @@ class Answer:
         self._deadline = asyncio.get_running_loop().time() + max_seconds
         self._changed = asyncio.Event()
         self._is_unwanted = threading.Event()
-        self._about = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
+        self._about: dict[str, Any] = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
         self._seed = random.randrange(2**32) if request.seed is None else request.seed
         self._wanted = [wanted for prompt in request.prompts for wanted in self._want(prompt)]
 
@@ -166,7 +167,7 @@ class Answer:
             yield self._part(index, echo, 0)
 
     def _score(self, ids: list[int]) -> list[TokenLogprobs]:
-        found = []
+        found: list[TokenLogprobs] = []
         for about in score(self._engine.decoder, self._engine.tokenizer, ids, self._request.logprobs or 0):
             if self._is_unwanted.is_set():
                 break
@@ -174,7 +175,7 @@ class Answer:
         return found
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
+    async def _in_time(self) -> AsyncGenerator[None]:
         try:
             if asyncio.get_running_loop().time() > self._deadline:
                 raise TimeoutError

@@ -59,7 +59,7 @@ class Pending:
     def shown(self, num_chars: int) -> list[TokenLogprobs]:
         """That many more characters are shown: the tokens that end there or before."""
         self._num_shown += num_chars
-        ready = []
+        ready: list[TokenLogprobs] = []
         while self._waiting and self._waiting[0][0] <= self._num_shown:
             ready.append(self._waiting.popleft()[1])
         return ready

@@ -52,7 +52,7 @@ def _content(file: Path) -> str:
 
 def _measured(table: list[dict[str, str]], metric: str) -> list[tuple[int, float]]:
     """The steps and values of a metric, as far as they can be read."""
-    points = []
+    points: list[tuple[int, float]] = []
     for row in table:
         with suppress(KeyError, TypeError, ValueError):  # an empty cell, or a line that is half written
             point = int(row["step"]), float(row[metric])

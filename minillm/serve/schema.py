@@ -85,10 +85,10 @@ class CompletionRequest(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_the_default(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
-        return values
+    def _null_is_the_default(cls, values: dict[Any, Any]) -> Any:
+        if type(values) is not dict:
+            return values
+        return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

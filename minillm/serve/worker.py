@@ -63,7 +63,7 @@ class Piece:
 
     text: str = ""
     num_tokens: int = 0
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list[TokenLogprobs])
     finish_reason: Literal["stop", "length"] | None = None
 
 
@@ -147,7 +147,8 @@ class Worker:
     def _take(self, message: dict[str, Any]) -> None:
         number = message.get("drop")
         if number is None:
-            order = Order(**{**message, "settings": Settings(**message["settings"])})
+            settings: Any = Settings(**message.pop("settings"))
+            order = Order(settings=settings, **message)
             self._waiting[order.number] = Making(order, self._tokenizer)
         else:
             self._waiting.pop(number, None)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.config import ModelConfig
+from minillm.data.datamodule import data_of
 from minillm.model import Decoder
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
@@ -66,7 +67,7 @@ class LanguageModel(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, or Muon and AdamW, with this module's settings."""
-        settings = self.hparams
+        settings = cast(dict[str, Any], self.hparams)
         decay = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
         if settings["optimizer"] == "muon":
             return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **decay)
@@ -79,7 +80,7 @@ class LanguageModel(LightningModule):
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the learning rates of the next step."""
-        settings = [self.hparams[name] for name in ("schedule", "warmup_steps", "decay_fraction")]
+        settings: list[Any] = [self.hparams[name] for name in ("schedule", "warmup_steps", "decay_fraction")]
         factor = learning_rate_factor(self.global_step, self.num_steps, *settings)
         for group, highest in zip(self.trainer.optimizers[0].param_groups, self.highest, strict=True):
             group["lr"] = factor * highest
@@ -127,7 +128,7 @@ class LanguageModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, the tokenizer (weights are of no use without it), and the seed that decides the windows."""
         checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
-        checkpoint["tokenizer"] = self.trainer.datamodule.tokenizer.saved  # pyright: ignore[reportAttributeAccessIssue]
+        checkpoint["tokenizer"] = data_of(self.trainer).tokenizer.saved
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Prefer this run's settings to the checkpoint's; keep the hyper-parameters that only other versions know."""
@@ -150,7 +151,7 @@ class LanguageModel(LightningModule):
     def _log_evaluation(self, split: str) -> None:
         loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
         self.mean_loss.reset()
-        per_char = loss / self.trainer.datamodule.chars_per_val_token  # pyright: ignore[reportAttributeAccessIssue]
+        per_char = loss / data_of(self.trainer).chars_per_val_token
         perplexity = torch.tensor(per_char).exp().item()
         values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
         if self.mean_sliding_loss.update_called:

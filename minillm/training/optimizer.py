@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,9 @@ class Muon(torch.optim.Optimizer):
         others = [p for _, p in named if p.ndim != 2]
         self.adamw = torch.optim.AdamW(
             [{"params": tables, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
-            **{"lr": learning_rate, "betas": (0.9, beta2), "fused": True},
+            lr=learning_rate,
+            betas=(0.9, beta2),
+            fused=True,
         )
         muon = {"params": hidden, "lr": muon_learning_rate, "weight_decay": weight_decay, "momentum": momentum}
         super().__init__([muon, *self.adamw.param_groups], defaults={})
@@ -101,7 +103,7 @@ class Muon(torch.optim.Optimizer):
             if matrix.grad is not None:
                 by_shape.setdefault(matrix.shape, []).append(matrix)
         for (rows, columns), matrices in by_shape.items():  # all matrices of a shape at once
-            directions = []
+            directions: list[Tensor] = []
             for matrix in matrices:
                 assert matrix.grad is not None
                 mean = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
@@ -125,12 +127,13 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.mT if tall else matrices).bfloat16()
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # no singular value is above 1
+    x = (matrices.transpose(1, 2) if tall else matrices).bfloat16()
+    length = cast(Tensor, torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True))
+    x = x / (length + 1e-7)  # no singular value is above 1
     for _ in range(STEPS):
-        square = x @ x.mT
+        square = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+    return (x.transpose(1, 2) if tall else x).to(matrices.dtype)
 
 
 def _check(beta2: float, **numbers: float) -> None:

@@ -1,7 +1,8 @@
 from typing import Any, ClassVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loops import _FitLoop, _TrainingEpochLoop  # pyright: ignore[reportPrivateUsage]
+from lightning.pytorch.loops.fit_loop import _FitLoop
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from minillm.callbacks.lightning_internals import validation_follows
 from tests.conftest import CONFIGS
@@ -13,7 +14,9 @@ class Watch(Callback):
     foretold: ClassVar[list[int]] = []
     happened: ClassVar[list[int]] = []
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: object) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if validation_follows(trainer):
             self.foretold.append(trainer.global_step)
 
@@ -22,7 +25,7 @@ class Watch(Callback):
 
 
 def test_lightning_has_the_names():
-    assert callable(_TrainingEpochLoop._should_check_val_fx)  # pyright: ignore[reportPrivateUsage]
+    assert callable(_TrainingEpochLoop._should_check_val_fx)
     assert hasattr(_FitLoop(Trainer(logger=False, barebones=True)), "_data_fetcher")
 
 

@@ -67,7 +67,8 @@ def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(c
     data = attached(TextDataModule(corpus, context_length=7, batch_size=2), max_steps=-1)
     first = list(data.train_dataloader())
     assert len(first) == 9  # 117 characters in windows of 7, two at a time
-    data.trainer.fit_loop.epoch_loop.batch_progress.total.processed = 9  # pyright: ignore[reportOptionalMemberAccess]
+    trainer: Any = data.trainer
+    trainer.fit_loop.epoch_loop.batch_progress.total.processed = 9
     second = list(data.train_dataloader())
     assert len(second) == 9
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))

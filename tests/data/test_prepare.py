@@ -1,6 +1,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_a_text_is_found_again_by_its_content(corpus: str, tmp_path: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(module, "_make", make)
         assert read(prepare(str(tmp_path / "copy.txt"))) == first
-        for differently in ({"vocab_size": 300}, {"tokenizer": CharTokenizer("ab")}):
+        changes: list[dict[str, Any]] = [{"vocab_size": 300}, {"tokenizer": CharTokenizer("ab")}]
+        for differently in changes:
             with pytest.raises(AssertionError):
                 prepare(corpus, **differently)
     Path(corpus).write_text("x" + TEXT[1:], encoding="utf-8")
@@ -116,7 +118,8 @@ def test_an_interrupted_preparation_leaves_nothing(
 def test_what_killed_preparations_left_is_removed_a_day_later(corpus: str, cache: Path):
     for name, age in ((".old", 2 * 86400), (".new", 60)):
         (cache / "tokens" / name / "made").mkdir(parents=True)
-        os.utime(cache / "tokens" / name, (time.time() - age,) * 2)
+        then = time.time() - age
+        os.utime(cache / "tokens" / name, (then, then))
     prepare(corpus)
     assert {path.name for path in (cache / "tokens").glob(".*")} == {".new"}
 

@@ -19,7 +19,7 @@ def test_attention_equals_torchs_own_in_outputs_and_gradients():
     ours = [torch.randn(B, H, T, D, requires_grad=True) for _ in range(3)]
     theirs = [tensor.detach().clone().requires_grad_() for tensor in ours]
     output = attention_weights(ours[0], ours[1]) @ ours[2]
-    expected = F.scaled_dot_product_attention(*theirs, is_causal=True)
+    expected = F.scaled_dot_product_attention(theirs[0], theirs[1], theirs[2], is_causal=True)
     torch.testing.assert_close(output, expected)
     direction = torch.randn(B, H, T, D)
     output.backward(direction)
@@ -38,7 +38,7 @@ def test_each_row_of_weights_sums_to_one_and_ignores_the_future():
 def test_heads_do_not_mix_before_the_projection():
     torch.manual_seed(0)
     attention = CausalSelfAttention(H * D, H, dropout=0.0)
-    attention.projection = torch.nn.Identity()
+    attention.add_module("projection", torch.nn.Identity())
     x = torch.randn(1, T, H * D)
     before = attention(x)
     with torch.no_grad():  # the rows that make the first head's value

@@ -15,7 +15,14 @@ V, T, C, L, H = 11, 7, 15, 2, 3
 
 def decoder(dropout: float = 0.0, **changes: Any) -> Decoder:
     torch.manual_seed(0)
-    sizes = {"vocab_size": V, "context_length": T, "embed_dim": C, "num_layers": L, "num_heads": H, **changes}
+    sizes: dict[str, Any] = {
+        "vocab_size": V,
+        "context_length": T,
+        "embed_dim": C,
+        "num_layers": L,
+        "num_heads": H,
+        **changes,
+    }
     return Decoder(ModelConfig(dropout=dropout, **sizes))
 
 
@@ -47,8 +54,8 @@ def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
     with torch.no_grad():
         for parameter in model.parameters():  # norms too, and larger than at the start
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    sizes = {"vocab_size": V, "n_positions": T, "n_embd": C, "n_layer": L, "n_head": H}
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    sizes: dict[str, Any] = {"vocab_size": V, "n_positions": T, "n_embd": C, "n_layer": L, "n_head": H}
+    no_dropout: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, activation_function="relu", tie_word_embeddings=False))
     twins = dict(twin(name, value) for name, value in model.state_dict().items())
     missing, unexpected = gpt2.load_state_dict(twins, strict=False)
@@ -61,7 +68,7 @@ def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
 
     for logits in (ours, theirs):
         F.cross_entropy(logits.flatten(end_dim=1), ids.flatten()).backward()
-    gradients = dict(twin(name, parameter.grad) for name, parameter in model.named_parameters())
+    gradients = dict(twin(name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
     theirs = {name: parameter.grad for name, parameter in gpt2.named_parameters() if not name.endswith(".bias")}
     torch.testing.assert_close(gradients, theirs)
 
@@ -93,10 +100,9 @@ def test_with_rotary_positions_rms_norms_and_swiglu_it_is_hugging_faces_llama():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    sizes = {"vocab_size": V, "hidden_size": 12, "num_hidden_layers": L, "num_attention_heads": H}
-    llama = LlamaForCausalLM(
-        LlamaConfig(**sizes, intermediate_size=32, max_position_embeddings=T, rms_norm_eps=1e-5, rope_theta=10_000)
-    )
+    sizes: dict[str, Any] = {"vocab_size": V, "hidden_size": 12, "num_hidden_layers": L, "num_attention_heads": H}
+    more: dict[str, Any] = {"max_position_embeddings": T, "rms_norm_eps": 1e-5, "rope_theta": 10_000}
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, **more, intermediate_size=32))
     weights: dict[str, Tensor] = {}
     for name, weight in model.state_dict().items():
         if name.startswith("blocks."):
@@ -166,6 +172,7 @@ def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
     windows = torch.randint(V, (4, T + 1))
     windows[:, 0] = torch.arange(4)  # so that the first token tells which
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loss = torch.tensor(math.inf)
     for _ in range(150):
         loss = F.cross_entropy(model(windows[:, :-1]).flatten(end_dim=1), windows[:, 1:].flatten())
         optimizer.zero_grad()
@@ -196,7 +203,7 @@ def test_attention_maps_are_those_that_forward_uses():
     model, ids = decoder(), torch.randint(V, (2, T))
     maps = model.attention_maps(ids)
     assert maps.shape == (L, 2, H, T, T)
-    block = model.blocks[0]
+    block: Any = model.blocks[0]
     _, _, value = block.attention._heads(block.attention_norm(model._embed(ids)))
     gathered = (maps[0] @ value).transpose(1, 2).flatten(start_dim=2)
     attended = block.attention.projection(gathered)

@@ -1,6 +1,6 @@
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tests.serve.client import until
 
 
 @contextmanager
-def serving(api_key: str | None = None, **limits: Any) -> Iterator[str]:
+def serving(api_key: str | None = None, **limits: Any) -> Generator[str]:
     """Serve the working folder's best checkpoint from a thread; the address."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = Server(create_app(find("best"), Limits(**limits), api_key), grace=0.2)

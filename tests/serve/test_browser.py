@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
@@ -26,7 +27,7 @@ def _is_defect(message: ConsoleMessage) -> bool:
 
 
 @pytest.fixture(params=["wide", "phone"])
-def page(request: pytest.FixtureRequest, chromium, address: str) -> Iterator[Page]:
+def page(request: pytest.FixtureRequest, chromium: Any, address: str) -> Iterator[Page]:
     """The page on a screen, or a phone with a dark one; it may not report an error, nor ask others for anything."""
     wide = request.param == "wide"
     view = {"width": 1100, "height": 800} if wide else {"width": 360, "height": 740}

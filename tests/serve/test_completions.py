@@ -120,7 +120,7 @@ def test_a_text_longer_than_the_context_is_scored_to_its_end(client: OpenAI, in_
     choice = client.completions.create(**asked).choices[0]
     model, tokenizer = package.load()
     ids = torch.tensor(tokenizer.encode(text))
-    expected = [None]
+    expected: list[float | None] = [None]
     for begin in range(0, len(ids) - 1, 8):
         scores = torch.log_softmax(model(ids[None, begin : begin + 16])[0].detach(), dim=-1)
         for place in range(len(expected), min(begin + 17, len(ids))):

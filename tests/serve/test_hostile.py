@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -116,8 +117,10 @@ def test_whatever_the_schema_allows_or_forbids_is_answered_as_it_says(address: s
     method, path = operation.split()
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
 
-    @given(one_of(schema[path][method].as_strategy(mode) for mode in GenerationMode))
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    strategies: Any = (schema[path][method].as_strategy(mode) for mode in GenerationMode)
+
+    @given(one_of(strategies))
+    @settings(max_examples=40, deadline=None, suppress_health_check=list[Any](HealthCheck), database=None)
     def check(case: schemathesis.Case) -> None:
         answer = case.call()
         if answer.status_code != 413:  # no schema says how many bytes a body may have, nor which characters are known

@@ -86,9 +86,8 @@ CONTROL_CHARACTERS = ["%0A", "%0D", "%0D%0A", "%00", "%09", "%1B", "%7F", "%C2%8
 
 @pytest.mark.parametrize("control", CONTROL_CHARACTERS)
 def test_no_route_answers_to_a_path_with_a_control_character(serve_here: Callable[..., Any], control: str):
-    routes = {
-        route.path: sorted(route.methods - {"HEAD"})[0] for route in api.router.routes if isinstance(route, APIRoute)
-    }
+    found = [route for route in api.router.routes if isinstance(route, APIRoute)]
+    routes = {route.path: "POST" if "POST" in (route.methods or ()) else "GET" for route in found}
     assert {"/v1/completions", "/v1/models", "/attention", "/runs", "/runs/{name:path}"} <= routes.keys()
     with serve_here(api_key="key") as address:
         for route, method in routes.items():

@@ -25,7 +25,7 @@ def test_a_run_shows_its_losses_and_its_samples(address: str, in_smoke_run: Path
     )
 
 
-def test_half_written_and_strange_tables_are_shown_as_far_as_they_go(tmp_path: Path, monkeypatch):
+def test_half_written_and_strange_tables_are_shown_as_far_as_they_go(tmp_path: Path):
     folder = tmp_path / "lightning_logs" / "r"
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_bytes(b"step,train_loss,val_loss\n1,2.5,\n2,nan,\nx,1,1\n3,\xff,4\n4,1.5,1.75\n5,1")

@@ -23,19 +23,25 @@ class Interrupt(Callback):
         self.during_validation = during_validation
         self.signum = signum
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == self.step and not self.during_validation and trainer.is_global_zero:
             os.kill(os.getpid(), self.signum)
 
-    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        if trainer.global_step == self.step and self.during_validation and args[1] == 1:
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        if trainer.global_step == self.step and self.during_validation and batch_idx == 1:
             os.kill(os.getpid(), self.signum)
 
 
 class Nap(Callback):
     """Sleep in step 12, for longer than a test waits."""
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == 12:
             print("asleep", flush=True)
             for _ in range(600):
@@ -45,6 +51,8 @@ class Nap(Callback):
 class Vanish(Callback):
     """Delete the run's folder after step 25."""
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == 25 and trainer.log_dir:
             shutil.rmtree(trainer.log_dir)

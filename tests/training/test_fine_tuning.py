@@ -186,6 +186,7 @@ def test_rows_and_positions_are_copied_as_far_as_they_go():
     new = Decoder(ModelConfig(7, 6, embed_dim=4, num_layers=1, num_heads=2))
     initialize_from(old.state_dict(), new)
     ids = torch.randint(5, (2, 6))
-    old.eval(), new.eval()
+    old.eval()
+    new.eval()
     torch.testing.assert_close(new(ids)[..., :5], old(ids))
     torch.testing.assert_close(new(ids)[..., 5], old(ids).mean(dim=-1))

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from minillm.training.optimizer import Muon, adamw, orthogonalized
 
 def decoder() -> Decoder:
     torch.manual_seed(0)
-    parts = {"query_key_norm": True, "token_shift": True}
+    parts: dict[str, Any] = {"query_key_norm": True, "token_shift": True}
     return Decoder(ModelConfig(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, **parts))
 
 

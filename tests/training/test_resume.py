@@ -38,9 +38,10 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
         names = one.keys() | other.keys()
         return [d for name in names for d in differences(one.get(name), other.get(name), f"{where}/{name}")]
     if isinstance(one, list | tuple):
-        pairs = enumerate(zip(one, other, strict=True)) if len(one) == len(other) else []
-        found = [d for index, pair in pairs for d in differences(*pair, f"{where}/{index}")]
-        return found if len(one) == len(other) else [f"{where}: {len(one)} and {len(other)}"]
+        if len(one) != len(other):
+            return [f"{where}: {len(one)} and {len(other)}"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for index, (first, second) in pairs for d in differences(first, second, f"{where}/{index}")]
     return [] if one == other else [f"{where}: {one!r} and {other!r}"]
 
 
@@ -61,7 +62,8 @@ def table(run: Path) -> list[dict[str, str]]:
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows."""
     events = EventAccumulator(str(run)).Reload()
-    names = set(events.Tags()["scalars"]) - {"chars_per_second"}
+    tags: Any = events.Tags()
+    names = set(tags["scalars"]) - {"chars_per_second"}
     return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in names}
 
 

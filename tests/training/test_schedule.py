@@ -1,5 +1,6 @@
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def factors(schedule: Schedule, num_steps: float = STEPS, warmup_steps: int = 0,
     return [learning_rate_factor(step, num_steps, schedule, warmup_steps, decay_fraction) for step in range(STEPS)]
 
 
-def rates_of(make: type[LRScheduler], **arguments: float) -> list[float]:
+def rates_of(make: type[LRScheduler], **arguments: Any) -> list[float]:
     """What a scheduler of torch's does with a learning rate of 1."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler, rates = make(optimizer, **arguments), []
