@@ -27,6 +27,12 @@ class RunFolder(NamedTuple):
         return run if folder == run.checkpoints and run.config.is_file() else None
 
     @property
+    def name(self) -> str:
+        """The name of the run: the folders between `lightning_logs` and that of the version."""
+        parts = self.path.parent.parts
+        return Path(*parts[parts.index(RUNS.name) + 1 :]).as_posix() if RUNS.name in parts[:-1] else parts[-1]
+
+    @property
     def config(self) -> Path:
         """The resolved configuration: `fit --config` on it repeats the run."""
         return self.path / "config.yaml"
@@ -59,6 +65,11 @@ class RunFolder(NamedTuple):
     def last(self) -> Path:
         """The checkpoint of the latest saved step."""
         return self.checkpoints / "last.ckpt"
+
+
+def version_folder(version: int | str) -> str:
+    """The name of the folder of a version, as Lightning's loggers choose it."""
+    return f"version_{version}" if isinstance(version, int) else version
 
 
 class Sample(NamedTuple):

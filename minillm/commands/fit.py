@@ -1,49 +1,17 @@
-"""`fit`, `validate` and `test`: LightningCLI with our defaults, links and run folder."""
+"""`fit`, `validate` and `test`: train a model, or measure one."""
 
 import logging
 import os
 import re
-import sys
 import warnings
-from operator import attrgetter
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
-import lightning
-import torch
-import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-
-from minillm import __version__
-from minillm.callbacks.attention_maps import AttentionMaps
-from minillm.callbacks.checkpoint_io import AtomicCheckpointIO
-from minillm.callbacks.checkpoints import Checkpoints
-from minillm.callbacks.config_file import ConfigFile
-from minillm.callbacks.final_validation import FinalValidation
-from minillm.callbacks.forgetting import Forgetting
-from minillm.callbacks.metrics_csv import MetricsTable
-from minillm.callbacks.progress import Bar, Lines
-from minillm.callbacks.random_states import RandomStates
-from minillm.callbacks.samples import Samples
-from minillm.callbacks.training_metrics import TrainingMetrics
-from minillm.checkpoint.find import find, open_to_resume
-from minillm.checkpoint.format import FORMAT
-from minillm.checkpoint.run_folder import RUNS, RunFolder
-from minillm.checkpoint.validation import Checkpoint, read
-from minillm.commands.exit_messages import one_line_endings, one_line_interrupts
-from minillm.commands.parser import Parser, first_reason
-from minillm.commands.saved_flags import FIXED_BY_RUN, FIXED_BY_WEIGHTS, check_fits, saved_flags, shape_flags
-from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
-from minillm.data.datamodule import TextDataModule
+from minillm.checkpoint.run_folder import RunFolder
+from minillm.commands.exit_messages import one_line_endings
+from minillm.commands.lightning_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail
-from minillm.training.fine_tuning import initialize_from, tokenizer_changes
-from minillm.training.hardware import check_size, fastest_precision, keep_freed_memory
-from minillm.training.module import LanguageModel
-from minillm.training.resume import epochs_done
+from minillm.training.fine_tuning import tokenizer_changes
+from minillm.training.hardware import keep_freed_memory
 
 HARMLESS_WARNINGS = (
     "does not have many workers",  # a batch is one gather of 0.1 ms
@@ -69,268 +37,38 @@ def run(args: list[str]) -> None:
     cli = MiniLLMCLI(command, flags)
     path: str | None = cli.config.ckpt_path
     if command == "fit":
-        cli.announce()
+        _announce(cli)
         with one_line_endings(cli.trainer, cli.checkpoints):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
-        cli.report()
+        _report(cli)
     else:
         measure = cli.trainer.validate if command == "validate" else cli.trainer.test
         measure(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
 
 
-class MiniLLMCLI(LightningCLI):
-    """LightningCLI where shared settings are given once, and a checkpoint brings its own.
-
-    Args:
-        command: `fit`, `validate` or `test`.
-        flags: The command line after the command.
-    """
-
-    datamodule: TextDataModule
-    model: LanguageModel
-
-    def __init__(self, command: str, flags: list[str]) -> None:
-        self.command = command
-        self.checkpoint: Checkpoint | None = None  # to resume from, or to measure
-        self.base: Checkpoint | None = None  # to take the initial weights from
-        self.resumed_run: RunFolder | None = None
-        version = f"minillm=={__version__}, torch=={torch.__version__}, lightning=={lightning.__version__}"
-        super().__init__(
-            LanguageModel,
-            TextDataModule,
-            save_config_callback=None,  # ours leaves out what is about this one command
-            trainer_defaults=TRAINER_DEFAULTS,
-            seed_everything_default=1337,
-            parser_class=Parser,
-            parser_kwargs={"prog": f"minillm {command}", "allow_abbrev": False, "dump_header": [version]},
-            auto_configure_optimizers=False,  # the module's own, not a choice of any optimizer
-            load_from_checkpoint_support=False,  # checkpoints hold plain values
-            args=flags,
-            run=False,
-        )
-
-    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what stands at the top of a configuration."""
-        parser.add_argument("--format", type=int, default=FORMAT)
-        parser.add_argument("--name", type=str, default="minillm")
-        parser.add_argument("--version", type=int | str | None, default=None)
-        super().add_default_arguments_to_parser(parser)
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the configurable callbacks, the links, and what is about the command."""
-        parser.add_argument("--init_from", type=str | None, default=None)
-        parser.add_argument("--ckpt_path", type=str | None, default=None)
-        parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.add_lightning_class_args(Samples, "samples")
-        parser.add_lightning_class_args(AttentionMaps, "attention_maps")
-        parser.link_arguments("data.context_length", "model.context_length")
-        for target in ("model.vocab_size", "samples.tokenizer", "attention_maps.tokenizer"):
-            get = attrgetter(target.rpartition(".")[2])
-            parser.link_arguments("data", target, compute_fn=get, apply_on="instantiate")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
-        self.config = parser.parse_args(args)
-        given = self.config.ckpt_path
-        asked = any(word.partition("=")[0] == "--init_from" for word in args)
-        if asked and (self.command != "fit" or given is not None):
-            other = "--ckpt_path resumes a run" if self.command == "fit" else f"{self.command} measures --ckpt_path"
-            fail(f"--init_from begins a new run of fit with old weights, but {other}: leave it out")
-        if self.command == "fit" and given is None:
-            if self.config.init_from is not None:
-                self._parse_with_base(parser, args)
-        elif self.command == "fit":
-            self._parse_to_resume(parser, args)
-        else:
-            self._parse_to_measure(parser, args)
-        self._check_run_settings()
-
-    def _parse_to_measure(self, parser: LightningArgumentParser, args: Any) -> None:
-        with exit_on_wrong_input():
-            self.checkpoint = read(find("best" if self.config.ckpt_path is None else self.config.ckpt_path))
-        self._parse_with_checkpoint(parser, args, self.checkpoint, {})
-        self.config.seed_everything = self.checkpoint.seed  # any will do
-
-    def _parse_to_resume(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse again; continue in the run folder, unless another is asked for or that run has more steps."""
-        with exit_on_wrong_input():
-            self.checkpoint, run = open_to_resume(self.config.ckpt_path, torch.tensor)
-        name = None if run is None else _name_of(run)
-        self._parse_with_checkpoint(parser, args, self.checkpoint, {} if name is None else {"name": name})
-        with exit_on_wrong_input(KeyError, TypeError):
-            self._leave_if_finished(self.checkpoint)
-        if run is not None and self.config.name == name and self._is_in_its_place(run):
-            self.resumed_run = run
-            self.config.init_from = yaml.safe_load(run.config.read_text("utf-8"))["init_from"]
-
-    def _parse_with_checkpoint(
-        self, parser: LightningArgumentParser, args: Any, checkpoint: Checkpoint, defaults: dict[str, Any]
-    ) -> None:
-        saved = saved_flags(checkpoint)
-        known = {name: value for name, value in saved.items() if name in self.config}
-        if unknown := saved.keys() - known.keys():
-            warnings.warn(f"{checkpoint.path}: kept, but unknown here: {', '.join(sorted(unknown))}", stacklevel=2)
-        parser.set_defaults({**known, **defaults})
-        self.config = parser.parse_args(args)
-        self.config.ckpt_path = str(checkpoint.path)
-        if isinstance(self.config.seed_everything, bool) or self.command != "fit":
-            self.config.seed_everything = checkpoint.seed
-        check_fits(self.config, known, FIXED_BY_RUN, checkpoint.path)
-
-    def _parse_with_base(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse again; the shape of the model is that of the checkpoint whose weights it begins with."""
-        with exit_on_wrong_input():
-            path = find(self.config.init_from)
-            self.base = read(path, torch.tensor)
-        saved = shape_flags(self.base)
-        parser.set_defaults({**saved, "data.grow_tokenizer": True})
-        self.config = parser.parse_args(args)
-        self.config.init_from = str(path)
-        check_fits(self.config, saved, FIXED_BY_WEIGHTS, path)
-        context_length, positions = self.config.data.context_length, self.base.config.context_length
-        if self.config.model.position == "learned" and context_length > positions:
-            fail(
-                f"--data.context_length {context_length} is more than the {positions} positions that {path} has "
-                "learned: give no more (a model with rotary positions takes any number)"
-            )
-
-    def _leave_if_finished(self, checkpoint: Checkpoint) -> None:
-        trainer = self.config.trainer
-        if checkpoint.step >= trainer.max_steps > 0 or (
-            (trainer.max_epochs or 0) > 0 and epochs_done(checkpoint.content) >= trainer.max_epochs
-        ):
-            more = "(--trainer.max_steps or max_epochs gives more)"
-            print(f"{checkpoint.path} is at step {checkpoint.step}: nothing is left to train {more}")
-            sys.exit(0)
-
-    def _is_in_its_place(self, run: RunFolder) -> bool:
-        """Whether no other version or root folder than that of a run is asked for."""
-        version, root = self.config.version, self.config.trainer.default_root_dir
-        same_version = version is None or _folder(version) == run.path.name
-        return same_version and (root is None or Path(root, RUNS).resolve() in run.path.resolve().parents)
-
-    def _check_run_settings(self) -> None:
-        """Refuse a folder or a seed that is out of range like any other wrong setting."""
-        for name in ("name", "version"):
-            path = PurePath(str(getattr(self.config, name)))
-            if not path.parts or path.is_absolute() or ".." in path.parts:
-                fail(f"{name} must be that of a folder below {RUNS}, got {getattr(self.config, name)!r}")
-        if self.config.seed_everything is False:  # a run without a seed could not be resumed
-            self.config.seed_everything = True
-        if not 0 <= self.config.seed_everything < 2**32:
-            fail(f"seed_everything must be from 0 to {2**32 - 1}, got {self.config.seed_everything}")
-
-    def before_instantiate_classes(self) -> None:
-        """Settle what depends on the machine, on the command and on the checkpoint."""
-        settings = self.config
-        check_trainer(settings.trainer)
-        check_schedule(settings.model.schedule, settings.trainer)
-        with exit_on_wrong_input():
-            model, data = settings.model, settings.data
-            check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
-        if settings.trainer.precision is None:
-            settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
-        self.repeating = settings.clone()  # from the beginning, as `fit --config` does with it
-        self.repeating.ckpt_path = None
-        if self.checkpoint is not None:
-            settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
-        if self.base is not None:
-            settings.data.tokenizer = self.base.tokenizer
-
-    def instantiate_classes(self) -> None:
-        """Build everything; what goes wrong here was configured wrongly."""
-        with one_line_interrupts(), exit_on_wrong_input(MisconfigurationException):
-            try:
-                self.config_init = self.parser.instantiate(self.config)
-                self.datamodule, self.model = self.config_init.data, self.config_init.model
-                self.trainer = self.instantiate_trainer()
-            except ValueError as error:
-                raise ValueError(first_reason(str(error))) from error
-            if self.base is not None:
-                initialize_from(self.base.weights, self.model.model)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the Trainer: to train, with our loggers and callbacks; to measure, with a progress bar alone."""
-        callbacks, loggers = self._callbacks(), self._loggers() if self.command == "fit" else False
-        trainer = super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.checkpoint if self.command == "fit" else None)
-        if self.command != "fit":
-            trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
-        return trainer
-
-    def _loggers(self) -> list[Logger]:
-        """The loggers of the run folder, which come first, and those that are given."""
-        step = self.checkpoint.step if self.checkpoint else 0
-        if self.resumed_run is not None:
-            path = self.resumed_run.path
-            save_dir, name, version = os.path.relpath(path.parent.parent), path.parent.name, path.name
-            purge_step = step + 1  # what the curves show after it comes again
-        else:
-            save_dir = Path(self.config.trainer.default_root_dir or "", RUNS)
-            name, version, purge_step = self.config.name, self.config.version, None
-        tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
-        given: Any = self.config_init.trainer.logger
-        others: list[Logger] = [] if given in (None, True, False) else _listed(given)
-        return [tensorboard, MetricsTable(RunFolder(Path(tensorboard.log_dir)), step), *others]
-
-    def _callbacks(self) -> list[Callback]:
-        """The callbacks that are given, and those that are always on."""
-        settings = self.config_init.trainer
-        callbacks: list[Callback] = _listed(settings.callbacks or [])
-        if self.command == "fit":
-            step = self.checkpoint.step if self.checkpoint else 0
-            config = ConfigFile(self.parser.dump(self.repeating, skip_unset=False), step)
-            callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation()]
-        if self.base is not None:
-            callbacks.append(Forgetting(self.base, self.datamodule))
-        if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(Bar() if sys.stdout.isatty() else Lines())
-        return callbacks
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        """The callback that saves checkpoints."""
-        return next(callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, Checkpoints))
-
-    def announce(self) -> None:
-        """Say in a line what is going to happen."""
-        folder = self.trainer.log_dir or "."  # asked in every process: the answer is broadcast
-        if not self.trainer.is_global_zero:
-            return
-        run = RunFolder(Path(folder))
-        if self.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
-            fail(f"{folder} holds a run: resume it with --ckpt_path {folder}, or give another --version or --name")
-        with exit_on_wrong_input():
-            run.path.mkdir(parents=True, exist_ok=True)
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        data = self.datamodule
-        text = f"{data.train.characters + data.val.characters:,} characters, {data.vocab_size:,} different tokens"
-        where = f"{self.trainer.strategy.root_device.type} in {self.trainer.precision}"
-        since = f", from step {self.checkpoint.step}" if self.checkpoint else ""
-        print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)
-        if self.base is not None:
-            changes = tokenizer_changes(self.base, data.tokenizer)
-            print(f"begins with the weights of {self.base.path}, {changes}", flush=True)
-
-    def report(self) -> None:
-        """Say what came out and how to generate with it."""
-        kept = self.checkpoints
-        if self.trainer.is_global_zero and kept.run.best.exists():
-            path = os.path.relpath(kept.run.best)
-            print(f"best val_loss {kept.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")
+def _announce(cli: MiniLLMCLI) -> None:
+    """Say in a line what is going to happen."""
+    trainer, data = cli.trainer, cli.datamodule
+    folder = trainer.log_dir or "."  # asked in every process: the answer is broadcast
+    if not trainer.is_global_zero:
+        return
+    run = RunFolder(Path(folder))
+    if cli.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
+        fail(f"{folder} holds a run: resume it with --ckpt_path {folder}, or give another --version or --name")
+    with exit_on_wrong_input():
+        run.path.mkdir(parents=True, exist_ok=True)
+    parameters = sum(parameter.numel() for parameter in cli.model.parameters())
+    text = f"{data.train.characters + data.val.characters:,} characters, {data.vocab_size:,} different tokens"
+    where = f"{trainer.strategy.root_device.type} in {trainer.precision}"
+    since = "" if cli.resumed_step is None else f", from step {cli.resumed_step}"
+    print(f"{parameters:,} parameters, {text}, {where}{since}, into {folder}", flush=True)
+    if cli.base is not None:
+        print(f"begins with the weights of {cli.base.path}, {tokenizer_changes(cli.base, data.tokenizer)}", flush=True)
 
 
-def _name_of(run: RunFolder) -> str:
-    """The name of a run: the folders between `lightning_logs` and that of the version."""
-    parts = run.path.parent.parts
-    return str(Path(*parts[parts.index(RUNS.name) + 1 :])) if RUNS.name in parts[:-1] else parts[-1]
-
-
-def _listed(given: Any) -> list[Any]:
-    """One or several values as a new list."""
-    return [*given] if type(given) is list else [given]
-
-
-def _folder(version: int | str) -> str:
-    """The folder of a version, as Lightning's loggers name it."""
-    return f"version_{version}" if isinstance(version, int) else version
+def _report(cli: MiniLLMCLI) -> None:
+    """Say what came out and how to generate with it."""
+    saved = cli.checkpoints
+    if cli.trainer.is_global_zero and saved.run.best.exists():
+        path = os.path.relpath(saved.run.best)
+        print(f"best val_loss {saved.best_val_loss:.4f}; now: minillm predict --ckpt_path {path}")

@@ -97,7 +97,7 @@ def test_resuming_reads_no_checkpoint_twice(
         paths.append(path)
         return read(path, *args)  # pyright: ignore[reportArgumentType]
 
-    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.fit"):
+    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.lightning_cli"):
         monkeypatch.setattr(f"{module}.read", counted)
     assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
     assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
