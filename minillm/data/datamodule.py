@@ -104,8 +104,8 @@ class TextDataModule(LightningDataModule):
         windows = RandomWindows(*what) if self.sampling == "random" else ShuffledWindows(*what, trainer.world_size)
         one_pass = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        return self._loader(windows, BatchNumbers(length, lambda: int(progress.total.processed)))  # pyright: ignore
+        seen = trainer.fit_loop.epoch_loop.batch_progress.total  # whose declared class has no `processed`
+        return self._loader(windows, BatchNumbers(length, lambda: vars(seen)["processed"]))
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them.
@@ -133,7 +133,9 @@ class TextDataModule(LightningDataModule):
 
 def data_of(trainer: Trainer) -> TextDataModule:
     """The datamodule that a Trainer uses, which its class does not declare."""
-    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+    data: Any = getattr(trainer, "datamodule", None)
+    assert isinstance(data, TextDataModule)
+    return data
 
 
 class BatchNumbers(Sampler[int]):

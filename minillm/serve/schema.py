@@ -85,10 +85,11 @@ class CompletionRequest(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_the_default(cls, values: dict[Any, Any]) -> Any:
-        if type(values) is not dict:
-            return values
-        return {name: value for name, value in values.items() if value is not None or name not in cls.model_fields}
+    def _null_is_the_default(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            given: dict[str, Any] = {**values}
+            return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

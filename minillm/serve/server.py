@@ -39,7 +39,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _hang_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
+        if not self.cycle or self.cycle.response_complete:
             self.transport.close()
 
 

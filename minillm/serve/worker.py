@@ -147,8 +147,8 @@ class Worker:
     def _take(self, message: dict[str, Any]) -> None:
         number = message.get("drop")
         if number is None:
-            settings: Any = Settings(**message.pop("settings"))
-            order = Order(settings=settings, **message)
+            arguments: dict[str, Any] = {**message, "settings": Settings(**message["settings"])}
+            order = Order(**arguments)
             self._waiting[order.number] = Making(order, self._tokenizer)
         else:
             self._waiting.pop(number, None)

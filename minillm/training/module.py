@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -67,7 +67,7 @@ class LanguageModel(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW, or Muon and AdamW, with this module's settings."""
-        settings = cast(dict[str, Any], self.hparams)
+        settings: dict[str, Any] = {**self.hparams}
         decay = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
         if settings["optimizer"] == "muon":
             return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **decay)

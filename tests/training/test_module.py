@@ -2,11 +2,13 @@ import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from minillm.data.datamodule import TextDataModule
 from minillm.training.module import LanguageModel
 from minillm.training.optimizer import adamw
 
@@ -15,7 +17,7 @@ from minillm.training.optimizer import adamw
 def module() -> LanguageModel:
     torch.manual_seed(0)
     module = LanguageModel(vocab_size=11, context_length=7, embed_dim=6, num_layers=1, num_heads=3)
-    module._trainer = SimpleNamespace(loggers=[], datamodule=SimpleNamespace(chars_per_val_token=2.5))  # pyright: ignore[reportAttributeAccessIssue]
+    module._trainer = SimpleNamespace(loggers=[], datamodule=Mock(TextDataModule, chars_per_val_token=2.5))  # pyright: ignore[reportAttributeAccessIssue]
     return module
 
 
