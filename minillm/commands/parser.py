@@ -58,7 +58,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
 def shortened(message: str) -> str:
     """An error message of jsonargparse, without its explanations of every type that a value is not."""
     message = re.sub(r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message)
-    union = r"(?s)(- [^\n]*\s+)*Does not validate against any of the Union subtypes\s+Subtypes: \[(.*?)\]"
+    union = r"(?s)(- [^\n]*\s+)*Does not validate against any of the Union subtypes\s+Subtypes: \[([^\n]*)\]"
     return re.sub(union, _expected_types, message)
 
 
