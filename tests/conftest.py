@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from minillm.cli import main
@@ -18,8 +19,10 @@ Files = dict[Path, tuple[int, int]]
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C even where the shell that started this run ignores it for its background jobs."""
+    """Take Ctrl-C even where the shell ignores it for its background jobs; give tests the time that they need."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
+    hypothesis.settings.load_profile("no deadline")
 
 
 @contextmanager
