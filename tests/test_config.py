@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from minillm.config import ModelConfig
+from minillm.model import Decoder
 
 
 def config(**changes: Any) -> ModelConfig:
@@ -53,6 +54,21 @@ def test_rotary_positions_need_pairs_of_channels():
 def test_feed_forward_networks_are_four_times_as_wide_or_eight_thirds_rounded_up(embed_dim: int, swiglu: int):
     assert config(embed_dim=embed_dim, num_heads=1).feed_forward_dim == 4 * embed_dim
     assert config(embed_dim=embed_dim, num_heads=1, activation="swiglu").feed_forward_dim == swiglu
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"activation": "swiglu"},
+        {"norm": "rms", "query_key_norm": True, "token_shift": True, "zero_init": True},
+        {"position": "rotary", "embed_dim": 18, "activation": "squared_relu"},
+    ],
+)
+def test_the_shapes_of_the_weights_are_those_of_the_decoder(parts: dict[str, Any]):
+    settings = config(num_layers=3, **parts)
+    weights = Decoder(settings).state_dict()
+    assert {name: tuple(weight.shape) for name, weight in weights.items()} == settings.weight_shapes()
 
 
 def test_the_sizes_are_constants():

@@ -1,3 +1,4 @@
+import os
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -14,7 +15,14 @@ VALUES = {
     "state": (3, (1, 2), "ä"),
     "ordered": OrderedDict(a=1, b={}),
     "weights": {"w": torch.randn(3, 4), "scalar": torch.tensor(2.5), "empty": torch.zeros(0, 5)},
-    "kinds": [torch.arange(5), torch.tensor([True, False]), torch.arange(9, dtype=torch.uint8), torch.ones(2).double()],
+    "kinds": [
+        torch.arange(5),
+        torch.arange(5, dtype=torch.int32),
+        torch.ones(2).half(),
+        torch.tensor([True, False]),
+        torch.arange(9, dtype=torch.uint8),
+        torch.ones(2).double(),
+    ],
 }
 
 
@@ -102,6 +110,7 @@ def tensor(shape: bytes, strides: bytes) -> bytes:
         (b"](" + tensor(b"M\xd0\x07\x85", b"K\x01\x85") * 1000 + b"e", "larger inside than outside"),
         (tensor(b"K\x08\x85", b"K\x01\x85") + b"(K\x01tb", "more than plain values"),  # a state for a tensor
         (b"ccollections\nOrderedDict\n}\x85R", "more than plain values"),  # a copy of another dictionary
+        (tensor(b"K\x02K\x04\x86", b"K\x04\x85"), "is shorter"),  # an axis without a stride
         (b"cos\nmkdir\nX\x01\x00\x00\x00x\x85R", "more than plain values .os mkdir"),
         (b"\x8c\x02os\x8c\x05mkdir\x93", "more than plain values"),
     ],
@@ -124,3 +133,35 @@ def test_values_that_are_cut_off_and_another_order_of_bytes_are_refused(tmp_path
         read_archive(rewritten(tmp_path / "file", {"data/0": b"\0" * 28}))
     with pytest.raises(ValueError, match="another order of bytes"):
         read_archive(rewritten(tmp_path / "file", {"byteorder": b"big"}))
+
+
+def test_an_axis_of_one_element_may_have_any_stride(tmp_path: Path):
+    values = torch.arange(4.0).reshape(4, 1).T
+    assert values.stride() == (1, 1)
+    torch.save(values, tmp_path / "file")
+    assert read_archive(tmp_path / "file").tolist() == [[0, 1, 2, 3]]
+
+
+def test_a_file_that_is_packed_or_lists_its_content_twice_is_refused(tmp_path: Path):
+    torch.save(torch.ones(2000), tmp_path / "file")
+    with (
+        zipfile.ZipFile(tmp_path / "file") as old,
+        zipfile.ZipFile(tmp_path / "packed", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry) + os.urandom(10**5))  # no larger inside than outside
+    with zipfile.ZipFile(tmp_path / "file", "a") as file:
+        file.filelist += file.filelist
+        file.writestr("more", b"")
+    for name in ("packed", "file"):
+        with pytest.raises(ValueError, match="larger inside than outside"):
+            read_archive(tmp_path / name)
+
+
+@pytest.mark.parametrize("names", [[], ["a/data.pkl", "b/data.pkl"]])
+def test_a_zip_file_without_one_pickle_is_something_else(tmp_path: Path, names: list[str]):
+    with zipfile.ZipFile(tmp_path / "file", "w") as file:
+        for name in ["hello.txt", *names]:
+            file.writestr(name, b"\x80\x02N.")
+    with pytest.raises(ValueError, match="it is something else"):
+        read_archive(tmp_path / "file")

@@ -2,11 +2,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import minillm
 from minillm.checkpoint.find import find, newest_in, open_to_resume
+from minillm.checkpoint.run_folder import RunFolder
 from minillm.generation.load import load
 
 
@@ -65,3 +67,75 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
     with pytest.raises(ValueError, match="it holds more than plain values"):
         load(tmp_path / "bomb.ckpt")
     assert not Path("exploded").exists()
+
+
+def with_steps(run: Path, **steps: int) -> None:
+    """Give the checkpoints of a run other numbers of steps."""
+    for name, step in steps.items():
+        path = run / "checkpoints" / f"{name}.ckpt"
+        torch.save({**torch.load(path, weights_only=True), "global_step": step}, path)
+
+
+def test_a_run_goes_on_in_its_folder_unless_it_has_more_steps_already(in_smoke_run: Path):
+    best, last = (in_smoke_run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    with_steps(in_smoke_run, best=10, last=20)
+    run = RunFolder(in_smoke_run)
+    found = [open_to_resume(name) for name in (in_smoke_run, in_smoke_run / "checkpoints", last, best)]
+    assert [(checkpoint.step, folder) for checkpoint, folder in found] == [(20, run), (20, run), (20, run), (10, None)]
+    with_steps(in_smoke_run, best=20)
+    assert open_to_resume(best)[1] == run
+    shutil.copy(last, "copy.ckpt")
+    assert open_to_resume("copy.ckpt")[1] is None
+    best.unlink()
+    assert open_to_resume(last)[1] == run
+
+
+def test_the_checkpoint_of_the_most_steps_is_gone_on_from_and_of_equals_the_last(in_smoke_run: Path):
+    for best, newest in ((19, "last"), (20, "last"), (21, "best")):
+        with_steps(in_smoke_run, best=best, last=20)
+        assert newest_in(in_smoke_run / "checkpoints").path.stem == newest
+        assert open_to_resume(in_smoke_run)[0].path.stem == open_to_resume("last")[0].path.stem == newest
+
+
+def test_what_is_opened_to_resume_holds_what_its_tensors_are_made_as(in_smoke_run: Path):
+    for name in ("last", "best", in_smoke_run, in_smoke_run / "checkpoints" / "last.ckpt"):
+        for as_tensor, kind in ((torch.tensor, torch.Tensor), (np.copy, np.ndarray)):
+            checkpoint, _ = open_to_resume(name, as_tensor)
+            assert {type(weight) for weight in checkpoint.weights.values()} == {kind}
+    assert {type(weight) for weight in open_to_resume("last")[0].weights.values()} == {np.ndarray}
+
+
+def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
+    other = in_smoke_run.with_name("version_1")
+    shutil.copytree(in_smoke_run, other)
+    for (run, kind), time in {
+        (in_smoke_run, "best"): 1,
+        (in_smoke_run, "last"): 3,
+        (other, "best"): 4,
+        (other, "last"): 2,
+    }.items():
+        os.utime(run / "checkpoints" / f"{kind}.ckpt", (time, time))
+    assert find("last").resolve() == other / "checkpoints" / "last.ckpt"
+    os.utime(in_smoke_run / "checkpoints" / "last.ckpt", (5, 5))
+    assert find("last").resolve() == in_smoke_run / "checkpoints" / "last.ckpt"
+    assert find("best").resolve() == other / "checkpoints" / "best.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "no checkpoint at '.': give a checkpoint file, a run folder, 'best' or 'last'"),
+        ("missing.ckpt", "no checkpoint at 'missing.ckpt': give"),
+        ("folder", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),
+        ("folder/checkpoints", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),
+        ("https://example.com/a.ckpt", "'https://example.com/a.ckpt' is an address: download the file first"),
+        ("best", "no 'best' checkpoint below .*/lightning_logs: train a model first"),
+        ("last", "no 'last' checkpoint below .*/lightning_logs: train a model first"),
+    ],
+)
+def test_a_name_that_means_no_checkpoint_is_refused(name: str, message: str):
+    Path("folder/checkpoints").mkdir(parents=True)
+    Path("folder/last.ckpt").touch()
+    for look in (find, open_to_resume):
+        with pytest.raises(ValueError, match=f"^{message}"):
+            look(name)

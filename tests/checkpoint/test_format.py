@@ -13,7 +13,7 @@ import torch
 import yaml
 
 import minillm as package
-from minillm.checkpoint.format import FORMAT
+from minillm.checkpoint.format import FORMAT, NewerFormatError, check_format
 from minillm.checkpoint.validation import read
 from tests.conftest import CONFIGS
 
@@ -163,3 +163,22 @@ def test_rotary_positions_cannot_claim_a_context_that_fills_the_memory(minillm: 
     path = written(RUN / "checkpoints" / "last.ckpt", hyper_parameters={"context_length": 10**9})
     with pytest.raises(ValueError, match="context_length 1000000000 is more than 1048576"):
         read(path)
+
+
+def test_formats_up_to_this_version_s_are_known_and_none_is_the_first():
+    for content in ({}, {"format": 1}, {"format": FORMAT}):
+        check_format(content, "a.ckpt")
+
+
+def test_a_format_of_a_later_version_is_refused_with_what_to_do():
+    with pytest.raises(
+        NewerFormatError, match=r"^a\.ckpt has format 3, but this MiniLLM reads formats up to 2: upgrade"
+    ):
+        check_format({"format": 3}, "a.ckpt")
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.0, "two", None])
+def test_a_format_that_is_not_a_positive_integer_is_refused(number: object):
+    with pytest.raises(ValueError, match=r"^a\.ckpt: format must be a number from 1 to 2, got") as refusal:
+        check_format({"format": number}, "a.ckpt")
+    assert type(refusal.value) is ValueError

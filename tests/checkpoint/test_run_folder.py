@@ -1,15 +1,129 @@
+import os
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.checkpoint.run_folder import RunFolder, Sample, format_sample, parse_samples, samples_until
+from minillm.checkpoint.run_folder import (
+    RunFolder,
+    Sample,
+    checkpoint_files,
+    code_block,
+    format_sample,
+    is_inside_runs,
+    parse_samples,
+    runs_of,
+    samples_until,
+)
 
-TEXTS = st.text(st.sampled_from("ab #\n\r\t\u2028é"))
+TEXTS = st.text(st.sampled_from(" \n#aé\t:")) | st.sampled_from(["## Step 5, val_loss 1.0\n", "    a\n\n  b", "\n\n"])
+LINES = st.text(st.sampled_from("ab #\n\r\t\u2028é"))
 
 
-@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99_999), TEXTS)))
-def test_samples_are_read_as_they_were_written(values: list[tuple[int, int, str]]):
+def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    assert RunFolder.of(run / "checkpoints" / "best.ckpt") is None  # without a configuration it is any folder
+    (run / "config.yaml").touch()
+    for file in (run / "checkpoints" / "best.ckpt", Path("run/checkpoints/other.ckpt")):
+        assert RunFolder.of(file) == RunFolder(run)
+    assert RunFolder.of(run / "best.ckpt") is None
+    assert RunFolder.of(run / "copies" / "best.ckpt") is None
+
+
+def test_the_files_of_a_run_have_their_names():
+    run = RunFolder(Path("r"))
+    files = [run.config, run.config_until(20), run.metrics, run.samples, run.checkpoints, run.best, run.last]
+    assert [file.as_posix() for file in files] == [
+        "r/config.yaml",
+        "r/config_until_step_20.yaml",
+        "r/metrics.csv",
+        "r/samples.md",
+        "r/checkpoints",
+        "r/checkpoints/best.ckpt",
+        "r/checkpoints/last.ckpt",
+    ]
+
+
+def test_a_sample_is_a_heading_and_an_indented_block():
+    section = "## Step 20, val_loss 1.2346\n\n    O\n    \n      Romeo\n\n"
+    assert format_sample(Sample(20, 1.23456, "O\n\n  Romeo")) == section
+    assert code_block("O\n\n  Romeo") == "    O\n    \n      Romeo"
+
+
+@given(samples=st.lists(st.builds(Sample, st.integers(0, 10**9), st.sampled_from([0.0, 1.25, 12.5, 0.0625]), TEXTS)))
+def test_samples_are_read_as_they_were_written(samples: list[Sample]):
+    assert parse_samples("".join(map(format_sample, samples))) == samples
+
+
+def test_what_was_written_above_the_samples_and_numbers_that_are_none_are_passed_over():
+    sections = (
+        "## Step 1, val_loss 2.5\n\n    a\n\n",
+        "## Step 2, val_loss low\n\n    b\n\n",
+        "## Step 3, val_loss 1\n\n    c",
+    )
+    content = "# Mine\n\n" + "".join(sections)
+    assert parse_samples(content) == [Sample(1, 2.5, "a"), Sample(3, 1.0, "c")]
+    assert parse_samples("") == []
+
+
+def test_checkpoints_are_listed_by_name_with_the_newest_first(tmp_path: Path):
+    ages = {"a/version_0/best": 3, "a/version_0/last": 1, "b/c/version_2/best": 2, "a/version_1/best": 2}
+    for name, age in ages.items():
+        run, kind = name.rsplit("/", 1)
+        file = tmp_path / "lightning_logs" / run / "checkpoints" / f"{kind}.ckpt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, ns=(0, 10**18 - age))
+    (tmp_path / "lightning_logs" / "a" / "version_0" / "checkpoints" / "notes.txt").touch()
+    found = checkpoint_files()
+    names = ["a/version_0/last", "b/c/version_2/best", "a/version_1/best", "a/version_0/best"]  # equals by name
+    assert list(found) == names
+    assert [entry.written for entry in found.values()] == [10**18 - ages[name] for name in names]
+    assert found["b/c/version_2/best"].file == Path("lightning_logs/b/c/version_2/checkpoints/best.ckpt")
+
+
+def test_a_checkpoint_that_vanishes_while_they_are_listed_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for kind in ("best", "last"):
+        file = tmp_path / "lightning_logs" / "a" / "checkpoints" / f"{kind}.ckpt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    stat = Path.stat
+
+    def vanished(path: Path, **how: bool) -> os.stat_result:
+        found = stat(path, **how)
+        if path.name == "last.ckpt":
+            path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "stat", vanished)
+    assert list(checkpoint_files()) == ["a/best"]
+
+
+def test_runs_come_in_the_order_of_their_checkpoints_which_are_sorted():
+    names = ["b/version_0/last", "a/c/version_1/best", "b/version_0/best", "alone"]
+    found = runs_of(names)
+    assert list(found) == ["b/version_0", "a/c/version_1"]
+    assert found == {"b/version_0": ["b/version_0/best", "b/version_0/last"], "a/c/version_1": ["a/c/version_1/best"]}
+
+
+def test_a_file_is_inside_the_runs_where_it_really_lies(tmp_path: Path):
+    (tmp_path / "lightning_logs").mkdir()
+    inside, outside = tmp_path / "lightning_logs" / "a.txt", tmp_path / "b.txt"
+    for file in (inside, outside):
+        file.touch()
+    link = tmp_path / "lightning_logs" / "link.txt"
+    link.symlink_to(outside)
+    assert [is_inside_runs(file) for file in (inside, outside, link)] == [True, False, False]
+    assert not is_inside_runs(tmp_path / "lightning_logs")
+    assert not is_inside_runs(tmp_path / "lightning_logs" / "missing.txt")
+
+
+@given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99_999), LINES)))
+def test_any_samples_are_read_as_they_were_written(values: list[tuple[int, int, str]]):
     samples = [Sample(step, loss / 10_000, text) for step, loss, text in values]
     assert parse_samples("".join(map(format_sample, samples))) == samples
 
@@ -32,13 +146,3 @@ def test_samples_up_to_a_step_stay_byte_for_byte():
     assert samples_until(20, content) == "".join(["notes of mine\n", *sections[:2]])
     assert samples_until(30, content) == content
     assert samples_until(9, content) == "notes of mine\n"
-
-
-def test_a_checkpoint_belongs_to_a_run_if_it_lies_in_its_folder(tmp_path: Path):
-    run = RunFolder(tmp_path / "version_3")
-    run.checkpoints.mkdir(parents=True)
-    assert RunFolder.of(run.last) is None  # no configuration
-    run.config.touch()
-    assert RunFolder.of(run.last) == RunFolder.of(run.best) == run
-    assert RunFolder.of(run.path / "last.ckpt") is None
-    assert RunFolder.of(tmp_path / "checkpoints" / "last.ckpt") is None

@@ -32,6 +32,15 @@ def test_seeds_ranks_and_numbers_give_different_batches():
     assert len(seen) == 4 * 3 * 4
 
 
+@pytest.mark.parametrize("kind", [RandomWindows, ShuffledWindows])
+def test_of_a_seed_the_lowest_64_bits_count_and_all_of_them(kind: type[RandomWindows] | type[ShuffledWindows]):
+    def batch(seed: int) -> tuple[int, ...]:
+        return tuple(kind(torch.arange(10_000), 7, 50, seed)[0][:, 0].tolist())
+
+    assert (batch(-1), batch(2**64 + 5)) == (batch(2**64 - 1), batch(5))
+    assert len({batch(seed) for seed in (5, 5 + 2**7, 5 + 2**32, 5 + 2**63)}) == 4
+
+
 @given(
     length=st.integers(2, 60),
     context_length=st.integers(1, 59),
@@ -137,3 +146,32 @@ def test_ranks_share_the_shuffled_windows():
     ranks = [ShuffledWindows(torch.arange(200), 7, 3, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
     for n in range(12):
         assert torch.equal(torch.cat([windows[n] for windows in ranks]), alone[n])
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_the_stream_of_shuffled_windows_is_philoxs_own(number: int):
+    """As for random windows: begin and order of a pass must not change from version to version."""
+    key, counter = np.array([5, 2**63], dtype=np.uint64), np.array([0, number, 0, 0], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    begin, order = generator.integers(7), generator.permutation(13)  # of 100 tokens 13 windows of 7, and one to spare
+    windows = ShuffledWindows(torch.arange(100), 7, 13, seed=5)
+    assert windows[number][:, 0].tolist() == [begin + 7 * place for place in order]
+
+
+@pytest.mark.parametrize(
+    "windows", [ConsecutiveWindows(torch.arange(20), 7, 2), SlidingWindows(torch.arange(20), 7, 2, 3)]
+)
+def test_before_the_first_batch_and_after_the_last_there_is_none(windows: ConsecutiveWindows | SlidingWindows):
+    for index in (-1, len(windows)):
+        with pytest.raises(IndexError):
+            windows[index]
+
+
+def test_as_many_targets_of_sliding_windows_are_scored_as_there_are():
+    windows = SlidingWindows(torch.arange(21), 7, 2, 3)
+    assert [(len(batch), scored) for batch, scored in map(windows.__getitem__, range(len(windows)))] == [
+        (1, 7),  # tokens 1 to 7
+        (2, 3),
+        (2, 3),
+        (1, 1),  # token 20
+    ]

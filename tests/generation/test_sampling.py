@@ -1,11 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.generation.sampling import Array, keep_top_k, keep_top_p, sample
+from minillm.generation.sampling import Array, keep_top_k, keep_top_p, probabilities, sample
 
 LOGITS = np.log(np.array([[0.1, 0.4, 0.2, 0.3]], np.float32))
 GRID = 1000
@@ -50,6 +51,29 @@ def test_top_p_of_one_keeps_everything():
     assert np.array_equal(keep_top_p(weights, 1.0), weights)
 
 
+def test_top_p_that_is_reached_exactly_keeps_no_more():
+    assert keep_top_p(np.array([[1.0, 2.0, 1.0]]), 0.5).tolist() == [[0, 2, 0]]
+
+
+def test_of_equally_likely_tokens_top_p_keeps_the_first():
+    assert keep_top_p(np.array([[1.0, 2.0] * 64]), 0.5).tolist() == [[0, 2] * 48 + [0, 0] * 16]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [0.1, 0.4, 0.2, 0.3]),
+        ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.71}, [0, 4 / 9, 2 / 9, 3 / 9]),
+        ({"temperature": 0}, [0, 1, 0, 0]),
+    ],
+)
+def test_the_probabilities_that_are_told_are_those_of_the_choice(settings: dict[str, Any], expected: list[float]):
+    rows = np.concatenate([LOGITS, LOGITS[:, ::-1]])
+    assert probabilities(rows, **settings).tolist() == [pytest.approx(expected), pytest.approx(expected[::-1])]
+
+
 def test_rows_of_a_batch_do_not_mix():
     rows = np.array([[0.0, 9.0, -math.inf], [-math.inf, 0.0, 1.0]])
     uniform = np.array([0.5, 0.5])
@@ -76,7 +100,7 @@ def test_the_choice_is_always_a_token_that_the_filters_allow(
         assert sum(other > logits[chosen] for other in logits) < top_k
 
 
-def probabilities(logits: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:
+def shares_of(logits: list[float], temperature: float, top_k: int | None, top_p: float | None) -> list[float]:
     """The definition, in plain Python: softmax, the k likeliest and their ties, the fewest that reach p."""
     weights = [math.exp((logit - max(logits)) / temperature) for logit in logits]
     if top_k is not None:
@@ -105,6 +129,6 @@ def test_the_random_number_falls_into_the_share_of_the_token_that_it_chooses(
 ):
     row, draw = np.array([logits], np.float32), np.array([uniform])
     (chosen,) = sample(row, draw, temperature, top_k, top_p).tolist()
-    shares = probabilities([float(logit) for logit in logits], temperature, top_k, top_p)
+    shares = shares_of([float(logit) for logit in logits], temperature, top_k, top_p)
     assert shares[chosen] > 0
     assert sum(shares[:chosen]) - 1e-9 <= uniform <= sum(shares[: chosen + 1]) + 1e-9

@@ -1,4 +1,6 @@
+import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from minillm.model.attention import CausalSelfAttention, attention_weights
@@ -45,3 +47,42 @@ def test_heads_do_not_mix_before_the_projection():
         attention.query_key_value.weight[2 * H * D : 2 * H * D + D] += 1
     changed = (attention(x) - before).abs().amax(dim=(0, 1)) > 1e-6
     assert changed.tolist() == [True] * D + [False] * (H - 1) * D
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_are_as_precise_as_queries_and_keys(dtype: torch.dtype):
+    torch.manual_seed(0)
+    query, key = (torch.randn(B, H, T, D, dtype=dtype) for _ in range(2))
+    weights = attention_weights(query, key)
+    assert weights.dtype == dtype
+    expected = F.scaled_dot_product_attention(query, key, torch.eye(T, dtype=dtype).expand(B, H, T, T), is_causal=True)
+    torch.testing.assert_close(weights, expected)
+
+
+def projected(attention: CausalSelfAttention, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries and keys (B, H, T, D), each head's from rows of its own in the matrix."""
+    query, key, _ = (x @ attention.query_key_value.weight.T).chunk(3, dim=-1)
+    query, key = (part.reshape(B, T, H, D).transpose(1, 2) for part in (query, key))
+    return query, key
+
+
+def test_queries_and_keys_keep_their_lengths_by_default():
+    torch.manual_seed(0)
+    attention, x = CausalSelfAttention(H * D, H, dropout=0.0), torch.randn(B, T, H * D)
+    expected = attention_weights(*projected(attention, x))
+    torch.testing.assert_close(attention.weights(x), expected)
+
+
+def test_queries_and_keys_can_have_a_length_of_their_own_for_each_head():
+    torch.manual_seed(0)
+    attention = CausalSelfAttention(H * D, H, dropout=0.0, query_key_norm=True)
+    assert attention.scale is not None
+    torch.testing.assert_close(attention.scale, torch.full((H, 1, 1), 1.2))
+    lengths = [0.5, 1.0, 3.0]
+    with torch.no_grad():
+        attention.scale.copy_(torch.tensor(lengths).view(H, 1, 1))
+    x = torch.randn(B, T, H * D)
+    query, key = (F.rms_norm(part, (D,), eps=1e-5) for part in projected(attention, x))
+    for head, length in enumerate(lengths):
+        expected = attention_weights(query[:, head, None] * length, key[:, head, None] * length)
+        torch.testing.assert_close(attention.weights(x)[:, head, None], expected)

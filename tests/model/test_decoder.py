@@ -166,6 +166,12 @@ def test_with_zero_init_an_untrained_model_expects_every_token_alike():
     assert torch.equal(logits, torch.zeros(2, T, V))
 
 
+def test_with_zero_init_the_blocks_of_an_untrained_model_add_nothing():
+    x = torch.randn(2, T, C)
+    for block in decoder(zero_init=True).blocks:
+        assert torch.equal(block(x), x)
+
+
 @pytest.mark.parametrize("parts", [{}, {**PARTS, "zero_init": True}])
 def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
     model = decoder(**{**parts, "embed_dim": 48})
@@ -181,13 +187,15 @@ def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
     assert loss.item() < 0.01
 
 
-def test_a_shorter_text_gets_the_same_logits_as_the_beginning_of_a_longer_one():
-    model, ids = decoder(), torch.randint(V, (2, T))
+@pytest.mark.parametrize("parts", [{}, PARTS])
+def test_a_shorter_text_gets_the_same_logits_as_the_beginning_of_a_longer_one(parts: dict[str, Any]):
+    model, ids = decoder(**parts), torch.randint(V, (2, T))
     torch.testing.assert_close(model(ids[:, :3]), model(ids)[:, :3])
 
 
-def test_logits_are_float32_under_autocast_and_close_to_exact_ones():
-    model, ids = decoder(), torch.randint(V, (2, T))
+@pytest.mark.parametrize("parts", [{}, PARTS])
+def test_logits_are_float32_under_autocast_and_close_to_exact_ones(parts: dict[str, Any]):
+    model, ids = decoder(**parts), torch.randint(V, (2, T))
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(ids)
     assert logits.dtype == torch.float32
@@ -208,6 +216,22 @@ def test_attention_maps_are_those_that_forward_uses():
     gathered = (maps[0] @ value).transpose(1, 2).flatten(start_dim=2)
     attended = block.attention.projection(gathered)
     torch.testing.assert_close(attended, block.attention(block.attention_norm(model._embed(ids))))
+
+
+def test_attention_maps_of_a_layer_are_of_what_the_layers_before_made():
+    model, ids = decoder(), torch.randint(V, (2, T))
+    with torch.no_grad():
+        for parameter in model.parameters():  # so that a layer changes much
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    inputs: list[Tensor] = []
+    second = model.get_submodule("blocks.1.attention")
+    second.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    model(ids)
+    (x,) = inputs
+    query, key, _ = (x @ second.get_parameter("query_key_value.weight").T).chunk(3, dim=-1)
+    query, key = (part.unflatten(-1, (H, -1)).transpose(1, 2) for part in (query, key))
+    scores = (query @ key.mT / math.sqrt(C / H)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
+    torch.testing.assert_close(model.attention_maps(ids)[1], scores.softmax(dim=-1))
 
 
 def test_dropout_works_in_training_only():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -51,3 +53,27 @@ def test_evaluation_and_zero_probability_change_nothing():
     x = torch.randn(13)
     assert torch.equal(Dropout(0.5).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
+
+
+def test_zero_probability_draws_no_random_numbers():
+    before = torch.get_rng_state()
+    Dropout(0.0)(torch.ones(13))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 9, 16])
+def test_eight_elements_take_one_draw(size: int):
+    torch.manual_seed(3)
+    Dropout(0.5)(torch.ones(size))
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    torch.empty(math.ceil(size / 8), dtype=torch.int64).random_(-(2**63), None)
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_its_probability_is_shown():
+    assert repr(Dropout(0.2)) == "Dropout(p=0.2)"
+
+
+def test_it_is_computed_on_the_device_of_its_input():
+    assert Dropout(0.5)(torch.empty(13, device="meta")).device.type == "meta"

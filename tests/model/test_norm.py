@@ -12,3 +12,7 @@ def test_it_is_torchs():
     torch.testing.assert_close(ours(x), theirs(x))
     ours_gradient, theirs_gradient = (torch.autograd.grad(norm(x).pow(3).sum(), x)[0] for norm in (ours, theirs))
     torch.testing.assert_close(ours_gradient, theirs_gradient)
+
+
+def test_the_type_stays():
+    assert RMSNorm(7)(torch.randn(3, 7, dtype=torch.bfloat16)).dtype == torch.bfloat16

@@ -19,6 +19,14 @@ def test_a_pair_of_channels_is_turned_by_position_times_speed():
             assert turned[1, t, 2 * pair : 2 * pair + 2].tolist() == pytest.approx(expected, abs=1e-5)
 
 
+def test_bf16_is_turned_in_float32_and_stays_bf16():
+    torch.manual_seed(0)
+    x, rotary = torch.randn(2, T, D, dtype=torch.bfloat16), RotaryPosition(T, D)
+    turned = rotary(x)
+    assert turned.dtype == torch.bfloat16
+    torch.testing.assert_close(turned, rotary(x.float()).bfloat16(), atol=0, rtol=0)
+
+
 def test_scores_depend_on_the_distance_alone():
     rotary = RotaryPosition(T, D)
     query, key = (rotary(torch.randn(D).expand(T, D)) for _ in range(2))

@@ -1,16 +1,18 @@
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
 
 from minillm.data.datamodule import TextDataModule
 from minillm.training.module import LanguageModel
-from minillm.training.optimizer import adamw
+from minillm.training.optimizer import Muon, adamw
 
 
 @pytest.fixture
@@ -21,15 +23,6 @@ def module() -> LanguageModel:
     return module
 
 
-def test_the_loss_is_the_mean_surprise_of_the_next_token(module: LanguageModel):
-    module.eval()
-    windows = torch.randint(11, (5, 8))
-    surprises = [
-        -F.log_softmax(module.model(row[None, : t + 1])[0, -1], dim=0)[row[t + 1]] for row in windows for t in range(7)
-    ]
-    assert module.training_step(windows, 0).item() == pytest.approx(torch.stack(surprises).mean().item(), rel=1e-5)
-
-
 def logged_into(take: Callable[[Any], None]) -> Any:
     """A `log_dict` that hands on its values."""
 
@@ -37,6 +30,15 @@ def logged_into(take: Callable[[Any], None]) -> Any:
         take(values)
 
     return log_dict
+
+
+def test_the_loss_is_the_mean_surprise_of_the_next_token(module: LanguageModel):
+    module.eval()
+    windows = torch.randint(11, (5, 8))
+    surprises = [
+        -F.log_softmax(module.model(row[None, : t + 1])[0, -1], dim=0)[row[t + 1]] for row in windows for t in range(7)
+    ]
+    assert module.training_step(windows, 0).item() == pytest.approx(torch.stack(surprises).mean().item(), rel=1e-5)
 
 
 def test_validation_weighs_every_token_alike_whatever_its_batch(module: LanguageModel):
@@ -56,6 +58,39 @@ def test_validation_weighs_every_token_alike_whatever_its_batch(module: Language
         {"val_loss": loss, "val_perplexity": math.exp(loss / 2.5), "val_bits_per_char": loss / 2.5 / math.log(2)},
         rel=1e-6,
     )
+
+
+def test_a_test_measures_what_validation_does(module: LanguageModel):
+    module.eval()
+    logged: dict[str, float] = {}
+    module.log_dict = logged_into(logged.update)
+    batch = torch.randint(11, (5, 8))
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    module.test_step(batch, 0)
+    module.on_test_epoch_end()
+    assert len(logged) == 6
+    for name in ("loss", "perplexity", "bits_per_char"):
+        assert logged[f"test_{name}"] == logged[f"val_{name}"]
+
+
+def test_of_sliding_windows_the_last_targets_count_and_each_alike(module: LanguageModel):
+    module.eval()
+    logged: list[dict[str, float]] = []
+    module.log_dict = logged_into(logged.append)
+    batches: list[Any] = [[torch.randint(11, (rows, 8)), scored] for rows, scored in ((1, 7), (4, 3), (2, 1))]
+    totals: list[float] = []
+    for windows, scored in batches:
+        surprises = -F.log_softmax(module.model(windows[:, :-1]), dim=-1).gather(-1, windows[:, 1:, None])
+        totals.append(surprises[:, 7 - scored :].sum().item())
+    for some in (batches, batches[1:], []):  # each validation from nothing
+        for batch in (torch.randint(11, (5, 8)), *some):
+            module.validation_step(batch, 0)
+        module.on_validation_epoch_end()
+    first, second, third = (values.get("val_loss_sliding") for values in logged)
+    assert first == pytest.approx(sum(totals) / (1 * 7 + 4 * 3 + 2 * 1), rel=1e-6)
+    assert second == pytest.approx(sum(totals[1:]) / (4 * 3 + 2 * 1), rel=1e-6)
+    assert third is None
 
 
 def test_a_second_validation_starts_from_nothing(module: LanguageModel):
@@ -108,3 +143,46 @@ def test_hyper_parameters_are_plain_values(module: LanguageModel):
 def test_a_wrong_learning_rate_is_refused_at_once():
     with pytest.raises(ValueError, match="learning_rate must be at least 0, and a number, got -1"):
         LanguageModel(vocab_size=11, context_length=7, learning_rate=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("warmup_steps", -1), ("decay_fraction", 0), ("decay_fraction", 1.5), ("frozen_blocks", -1), ("frozen_blocks", 3)],
+)
+def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float):
+    with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}$"):
+        LanguageModel(vocab_size=11, context_length=7, num_layers=2, **{name: value})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("frozen", [0, 1, 2])
+def test_the_first_blocks_can_be_frozen_and_nothing_else(frozen: int):
+    module = LanguageModel(vocab_size=11, context_length=7, num_layers=2, frozen_blocks=frozen)
+    still = {name.split(".")[1] for name, p in module.model.named_parameters() if not p.requires_grad}
+    assert still == {"0", "1"} & {str(number) for number in range(frozen)}
+    assert all(p.requires_grad for name, p in module.model.named_parameters() if not name.startswith("blocks."))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_can_be_asked_for_either_optimizer(optimizer: str, minillm: Callable[..., tuple[int, str, str]]):
+    code, out, err = minillm("fit", "--config", "smoke", "--model.optimizer", optimizer, "--print_config")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["model"]["optimizer"] == optimizer
+
+
+def test_the_optimizer_has_the_settings_of_the_module():
+    settings: dict[str, Any] = {"learning_rate": 0.1, "muon_learning_rate": 0.2, "weight_decay": 0.3, "beta2": 0.8}
+    alone, both = (
+        LanguageModel(vocab_size=11, context_length=7, optimizer=optimizer, **settings).configure_optimizers()
+        for optimizer in ("adamw", "muon")
+    )
+    assert (type(alone), type(both)) == (torch.optim.AdamW, Muon)
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in alone.param_groups] == [
+        (0.1, 0.3, (0.9, 0.8)),
+        (0.1, 0.0, (0.9, 0.8)),
+    ]
+    assert [(group["lr"], group["weight_decay"]) for group in both.param_groups] == [(0.2, 0.3), (0.1, 0.3), (0.1, 0.0)]
+    assert [group["betas"] for group in both.param_groups[1:]] == [(0.9, 0.8)] * 2
+
+
+def test_hyper_parameters_hold_the_defaults_of_the_model_too(module: LanguageModel):
+    assert asdict(module.model.config).items() <= dict(module.hparams).items()

@@ -1,4 +1,5 @@
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -93,3 +94,56 @@ def test_numbers_out_of_range_are_refused_by_name(name: str):
 def test_beta2_is_refused_outside_its_range():
     with pytest.raises(ValueError, match=r"beta2 must be at least 0 and less than 1, got 1\.0"):
         adamw(decoder(), 0.1, 0.1, beta2=1.0)
+
+
+def test_adamw_keeps_as_much_of_the_mean_of_squared_gradients_as_beta2_says():
+    ours, theirs = decoder(), decoder()
+    matrices, others = ([p for p in theirs.parameters() if (p.ndim == 2) is matrix] for matrix in (True, False))
+    reference = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=0.01, betas=(0.9, 0.5)
+    )
+    optimizer = adamw(ours, learning_rate=0.01, weight_decay=0.1, beta2=0.5)
+    for step in range(3):
+        for model in (ours, theirs):
+            gradients(model, step)
+        optimizer.step()
+        reference.step()
+    for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, atol=1e-6, rtol=0)
+
+
+def test_a_closure_makes_the_gradients_of_a_step_and_its_loss_is_returned():
+    ours, theirs = decoder(), decoder()
+    first, second = (Muon(model, 0.01, 0.02, 0.1, 0.95) for model in (ours, theirs))
+    ids = torch.randint(11, (2, 7))
+
+    def loss_of(model: nn.Module) -> torch.Tensor:
+        loss = model(ids).square().mean()
+        loss.backward()
+        return loss
+
+    expected = loss_of(theirs)
+    second.step()
+    assert torch.equal(first.step(lambda: loss_of(ours)), expected)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("length", [1e-8, 1e-7, 1.5e-7, 1e-6])
+def test_the_smallest_gradients_make_no_longer_steps(length: float):
+    torch.manual_seed(0)
+    matrix = torch.randn(1, 3, 5)
+    found = orthogonalized(matrix * (length / matrix.norm()))
+    assert torch.linalg.svdvals(found).max() < 1.3
+
+
+def test_a_weight_decay_below_zero_is_refused_for_adamw_too():
+    with pytest.raises(ValueError, match=r"weight_decay must be at least 0, and a number, got -0\.1"):
+        adamw(decoder(), 0.1, weight_decay=-0.1, beta2=0.9)
+
+
+@pytest.mark.parametrize("make", [lambda model: adamw(model, 0.01, 0.1, 0.9), lambda m: Muon(m, 0.01, 0.02, 0.1, 0.9)])
+def test_what_is_frozen_is_not_given_to_an_optimizer(make: Callable[[nn.Module], torch.optim.Optimizer]):
+    model = decoder()
+    model.blocks[0].requires_grad_(False)
+    given = {id(parameter) for group in make(model).param_groups for parameter in group["params"]}
+    assert given == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}

@@ -1,5 +1,6 @@
 """A run that was stopped and resumed is the run that was not: whole checkpoints are compared, at zero tolerance."""
 
+import copy
 import csv
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from minillm.callbacks import random_states
+from minillm.training.module import LanguageModel
+from minillm.training.resume import check_training_state, epochs_done
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -155,3 +158,86 @@ def test_without_the_saved_random_states_a_resumed_run_is_another_one(minillm: R
     assert minillm(*FIT, "--ckpt_path", "last")[0] == 0
     found = differences(checkpoints(version(0))["last"], checkpoints(version(1))["last"])
     assert any(place.startswith("/state_dict/") for place in found)
+
+
+@pytest.fixture
+def state(in_smoke_run: Path) -> dict[str, Any]:
+    """The content of a checkpoint of step 20."""
+    return torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def check(state: dict[str, Any]) -> None:
+    check_training_state(state, LanguageModel(**state["hyper_parameters"]).configure_optimizers())
+
+
+def put(state: Any, place: str, value: object) -> None:
+    """Set what is found by these keys, one after the other."""
+    *keys, last = (int(key) if key.isdecimal() else key for key in place.split("/"))
+    for key in keys:
+        state = state[key]
+    state[last] = value
+
+
+LOOPS = "loops/fit_loop"
+STEPS = f"{LOOPS}/epoch_loop.automatic_optimization.optim_progress/optimizer/step/total/completed"
+BATCHES = f"{LOOPS}/epoch_loop.batch_progress/total/processed"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("optimizer_states", []),
+        ("optimizer_states", [{}, {}]),
+        ("optimizer_states/0/param_groups/0/params", [0]),
+        ("optimizer_states/0/state/0/step", torch.ones(1)),
+        ("optimizer_states/0/state/0/exp_avg", torch.ones(2)),
+        ("optimizer_states/0/state/0/exp_avg", 0.5),
+        ("optimizer_states/0/state/0/exp_avg_sq", torch.full((65, 16), float("nan"))),
+        ("optimizer_states/0/state", {}),
+        (STEPS, 19),
+        (BATCHES, 19),  # fewer than steps
+        (BATCHES, 20.0),
+        (BATCHES, 2**62),
+        ("random_states", []),
+        ("callbacks/Checkpoints/best_val_loss", "low"),
+        ("callbacks", {}),
+        ("loops/fit_loop", {}),
+        ("loops", None),
+    ],
+)
+def test_a_state_that_does_not_fit_the_weights_is_refused(place: str, value: object, state: dict[str, Any]):
+    put(state, place, value)
+    with pytest.raises(ValueError, match=r"^the state of the training does not fit the weights"):
+        check(state)
+
+
+@pytest.mark.parametrize(("place", "value"), [(BATCHES, 20), (BATCHES, 2**62 - 1)])
+def test_a_state_of_as_many_batches_as_steps_or_more_fits(place: str, value: object, state: dict[str, Any]):
+    put(state, place, value)
+    check(state)
+
+
+@pytest.mark.parametrize(("is_last_batch", "done"), [(False, 2), (True, 3)])
+def test_an_epoch_is_done_with_its_last_batch(is_last_batch: bool, done: int):
+    progress = {
+        "epoch_progress": {"current": {"ready": 3}},
+        "epoch_loop.batch_progress": {"is_last_batch": is_last_batch},
+    }
+    assert epochs_done({"loops": {"fit_loop": progress}}) == done
+
+
+def test_the_settings_of_a_resumed_run_replace_those_of_its_checkpoint(state: dict[str, Any]):
+    known: dict[str, Any] = state["hyper_parameters"]
+    changes: dict[str, Any] = {"learning_rate": 0.5, "weight_decay": 0.25, "beta2": 0.75}
+    module = LanguageModel(**{**known, **changes})
+    (optimizer,) = copy.deepcopy(state["optimizer_states"])
+    module.on_load_checkpoint({**state, "hyper_parameters": {**known, "future": 1}})
+    assert dict(module.hparams) == {**known, **changes, "future": 1}
+    (loaded,) = state["optimizer_states"]
+    assert [group["params"] for group in loaded["param_groups"]] == [
+        group["params"] for group in optimizer["param_groups"]
+    ]
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in loaded["param_groups"]] == [
+        (0.5, 0.25, (0.9, 0.75)),
+        (0.5, 0.0, (0.9, 0.75)),
+    ]

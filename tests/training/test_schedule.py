@@ -1,9 +1,11 @@
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler
@@ -42,6 +44,10 @@ def test_a_constant_rate_needs_no_end_and_rises_as_torchs_does():
     assert factors("constant", num_steps=math.inf, warmup_steps=5) == pytest.approx(expected)
 
 
+def test_a_constant_rate_stays_up_to_the_end():
+    assert factors("constant") == [1.0] * STEPS
+
+
 def test_with_a_decay_fraction_it_stays_up_before_it_falls():
     found = [learning_rate_factor(step, 10, "linear", 2, 0.4) for step in range(10)]
     assert found == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
@@ -59,6 +65,13 @@ def test_it_rises_and_then_falls_and_is_never_zero_within_the_run(
     found = [learning_rate_factor(n, num_steps, schedule, warmup_steps, decay_fraction) for n in range(num_steps)]
     assert all(0 < factor <= 1 for factor in found)
     assert all(after <= before for before, after in pairwise(found[max(warmup_steps - 1, 0) :]))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_run_can_be_asked_for_any_schedule(schedule: str, minillm: Callable[..., tuple[int, str, str]]):
+    code, out, err = minillm("fit", "--config", "smoke", "--model.schedule", schedule, "--print_config")
+    assert (code, err) == (0, "")
+    assert yaml.safe_load(out)["model"]["schedule"] == schedule
 
 
 def test_after_the_end_the_rate_is_zero():
