@@ -181,10 +181,10 @@ class MiniLLMCLI(LightningCLI):
 
     def _check_run_settings(self) -> None:
         """Refuse a folder or a seed that is out of range like any other wrong setting."""
-        for name in ("name", "version"):
-            path = PurePath(str(getattr(self.config, name)))
+        for name, value in (("name", self.config.name), ("version", self.config.version)):
+            path = PurePath("" if name == "name" and value is None else str(value))
             if not path.parts or path.is_absolute() or ".." in path.parts:
-                fail(f"{name} must be that of a folder below {RUNS}, got {getattr(self.config, name)!r}")
+                fail(f"{name} must be that of a folder below {RUNS}, got {value!r}")
         if self.config.seed_everything is False:  # a run without a seed could not be resumed
             self.config.seed_everything = True
         if not 0 <= self.config.seed_everything < 2**32:

@@ -52,3 +52,20 @@ def test_later_configurations_and_flags_win(minillm: Run):
 def test_a_name_that_is_unknown_is_refused_with_those_that_are_known():
     with pytest.raises(ValueError, match=f"no configuration is named 'tiny': give one of {', '.join(shipped())}, or a"):
         locate("tiny")
+
+
+def test_what_is_commented_out_is_not_there(minillm: Run):
+    Path("empty.yaml").write_text("# data:\n#   batch_size: 4\n")
+    Path("sections.yaml").write_text("trainer:\n  # max_steps: 4\ndata:\nsamples:\n")
+    code, out, err = minillm("fit", "--config", "smoke", "--config", "empty.yaml", "--config", "sections.yaml")
+    assert (code, err) == (0, "")
+    assert "step 20/20" in out
+
+
+def test_a_section_can_have_a_file_of_its_own(minillm: Run):
+    Path("parts").mkdir()
+    Path("parts/model.yaml").write_text("embed_dim: 8\nnum_heads: 2\n")
+    Path("parts/all.yaml").write_text("format: 2\nmodel: model.yaml\n")
+    code, out, _ = minillm("fit", "--config", "smoke", "--config", "parts/all.yaml", "--trainer.max_steps", 1)
+    assert code == 0
+    assert out.startswith("1,960 parameters")  # 8 channels: 2 V C + T C embeddings and head, 12 C² + 2 C a block, C
