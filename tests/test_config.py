@@ -27,6 +27,10 @@ def test_dropout_must_be_a_probability_below_one(dropout: object):
         config(dropout=dropout)
 
 
+def test_dropout_may_be_zero_as_an_integer():
+    assert config(dropout=0).dropout == 0
+
+
 @pytest.mark.parametrize("name", ["position", "norm", "activation"])
 def test_a_part_must_be_one_of_its_choices(name: str):
     with pytest.raises(ValueError, match=f"{name} must be one of .*, got 'other'"):
@@ -47,7 +51,7 @@ def test_channels_must_divide_into_heads():
 def test_rotary_positions_need_pairs_of_channels():
     with pytest.raises(ValueError, match="need pairs of channels, but embed_dim / num_heads is 5"):
         config(position="rotary")
-    assert config(position="rotary", embed_dim=18).head_dim == 6
+    assert [config(position="rotary", embed_dim=dim).head_dim for dim in (6, 12, 18)] == [2, 4, 6]
 
 
 @pytest.mark.parametrize(("embed_dim", "swiglu"), [(3, 8), (6, 16), (7, 24), (8, 24), (9, 24), (160, 432)])

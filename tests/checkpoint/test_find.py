@@ -1,14 +1,18 @@
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import minillm
+from minillm.checkpoint import find as finding
 from minillm.checkpoint.find import find, newest_in, open_to_resume
 from minillm.checkpoint.run_folder import RunFolder
+from minillm.checkpoint.validation import Checkpoint
 from minillm.generation.load import load
 
 
@@ -60,6 +64,19 @@ def test_last_is_the_newest_file_that_loads_and_a_damaged_one_is_named(in_smoke_
         pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"),
     ):
         newest_in(run / "checkpoints")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_passed_over(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
+    read = finding.read
+
+    def forbidden(path: Path, as_tensor: Callable[[Any], Any]) -> Checkpoint:
+        if path.name == "last.ckpt":
+            raise PermissionError(f"not allowed to read {path.name}")
+        return read(path, as_tensor)
+
+    monkeypatch.setattr(finding, "read", forbidden)
+    with pytest.warns(UserWarning, match=r"passed over: not allowed to read last\.ckpt"):
+        assert newest_in(in_smoke_run / "checkpoints").path.name == "best.ckpt"
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path):
@@ -136,6 +153,10 @@ def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
 def test_a_name_that_means_no_checkpoint_is_refused(name: str, message: str):
     Path("folder/checkpoints").mkdir(parents=True)
     Path("folder/last.ckpt").touch()
+    Path("checkpoints").mkdir()  # of no name, and so not meant by ''
+    Path("checkpoints/best.ckpt").touch()
+    Path("lightning_logs/a/checkpoints/best.ckpt").mkdir(parents=True)
+    Path("lightning_logs/a/checkpoints/last.ckpt").mkdir()
     for look in (find, open_to_resume):
         with pytest.raises(ValueError, match=f"^{message}"):
             look(name)

@@ -165,7 +165,7 @@ def test_rotary_positions_cannot_claim_a_context_that_fills_the_memory(minillm: 
         read(path)
 
 
-def test_formats_up_to_this_version_s_are_known_and_none_is_the_first():
+def test_formats_up_to_the_present_one_are_known_and_no_number_is_the_first():
     for content in ({}, {"format": 1}, {"format": FORMAT}):
         check_format(content, "a.ckpt")
 

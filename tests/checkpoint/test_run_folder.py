@@ -78,10 +78,19 @@ def test_checkpoints_are_listed_by_name_with_the_newest_first(tmp_path: Path):
         os.utime(file, ns=(0, 10**18 - age))
     (tmp_path / "lightning_logs" / "a" / "version_0" / "checkpoints" / "notes.txt").touch()
     found = checkpoint_files()
-    names = ["a/version_0/last", "b/c/version_2/best", "a/version_1/best", "a/version_0/best"]  # equals by name
+    names = ["a/version_0/last", "b/c/version_2/best", "a/version_1/best", "a/version_0/best"]
     assert list(found) == names
     assert [entry.written for entry in found.values()] == [10**18 - ages[name] for name in names]
     assert found["b/c/version_2/best"].file == Path("lightning_logs/b/c/version_2/checkpoints/best.ckpt")
+
+
+def test_of_checkpoints_of_one_time_the_last_name_comes_first(tmp_path: Path):
+    for number in (3, 5, 1, 0, 4, 2):
+        file = tmp_path / "lightning_logs" / f"version_{number}" / "checkpoints" / "best.ckpt"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (1, 1))
+    assert list(checkpoint_files()) == [f"version_{number}/best" for number in (5, 4, 3, 2, 1, 0)]
 
 
 def test_a_checkpoint_that_vanishes_while_they_are_listed_is_passed_over(

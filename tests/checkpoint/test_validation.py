@@ -120,6 +120,13 @@ def test_a_size_without_a_default_must_be_there(name: str):
         read(saved(wrong))
 
 
+@pytest.mark.parametrize("name", [name for name in asdict(ModelConfig(3, 7)) if name not in CONFIG])
+def test_a_setting_of_the_model_that_was_not_written_has_its_default(name: str):
+    older = content()
+    del older["hyper_parameters"][name]
+    assert read(saved(older)).config == ModelConfig(**CONFIG)
+
+
 def test_a_model_has_at_most_as_many_layers_as_weights():
     count = len(content()["state_dict"])
     with pytest.raises(ValueError, match=f"do not fit together .{count + 1} layers, but {count} weights"):

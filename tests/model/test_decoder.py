@@ -234,6 +234,10 @@ def test_attention_maps_of_a_layer_are_of_what_the_layers_before_made():
     torch.testing.assert_close(model.attention_maps(ids)[1], scores.softmax(dim=-1))
 
 
+def test_attention_maps_keep_no_graph():
+    assert not decoder().attention_maps(torch.randint(V, (2, T))).requires_grad
+
+
 def test_dropout_works_in_training_only():
     model, ids = decoder(dropout=0.5), torch.randint(V, (2, T))
     assert not torch.equal(model(ids), model(ids))

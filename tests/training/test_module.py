@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from minillm.callbacks.progress import Lines
 from minillm.data.datamodule import TextDataModule
 from minillm.training.module import LanguageModel
 from minillm.training.optimizer import Muon, adamw
@@ -160,6 +161,15 @@ def test_the_first_blocks_can_be_frozen_and_nothing_else(frozen: int):
     still = {name.split(".")[1] for name, p in module.model.named_parameters() if not p.requires_grad}
     assert still == {"0", "1"} & {str(number) for number in range(frozen)}
     assert all(p.requires_grad for name, p in module.model.named_parameters() if not name.startswith("blocks."))
+
+
+def test_a_progress_bar_is_given_both_losses(
+    minillm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    seen: set[str] = set()
+    monkeypatch.setattr(Lines, "on_train_end", lambda self, trainer, module: seen.update(trainer.progress_bar_metrics))
+    assert minillm("fit", "--config", "smoke", "--trainer.max_steps", 10, "--trainer.limit_val_batches", 1)[0] == 0
+    assert seen >= {"train_loss", "val_loss"}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,9 +86,10 @@ def test_its_state_can_be_saved_and_gone_on_with():
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay"])
-def test_numbers_out_of_range_are_refused_by_name(name: str):
-    settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: -1.0}
-    with pytest.raises(ValueError, match=f"{name} must be at least 0, and a number, got -1.0"):
+@pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
+def test_numbers_out_of_range_are_refused_by_name(name: str, value: float):
+    settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: value}
+    with pytest.raises(ValueError, match=f"{name} must be at least 0, and a number, got {value}"):
         Muon(decoder(), **settings)
 
 
@@ -129,7 +131,7 @@ def test_a_closure_makes_the_gradients_of_a_step_and_its_loss_is_returned():
 
 
 @pytest.mark.parametrize("length", [1e-8, 1e-7, 1.5e-7, 1e-6])
-def test_the_smallest_gradients_make_no_longer_steps(length: float):
+def test_the_step_of_a_tiny_gradient_is_no_longer_than_that_of_another(length: float):
     torch.manual_seed(0)
     matrix = torch.randn(1, 3, 5)
     found = orthogonalized(matrix * (length / matrix.norm()))
@@ -147,3 +149,35 @@ def test_what_is_frozen_is_not_given_to_an_optimizer(make: Callable[[nn.Module],
     model.blocks[0].requires_grad_(False)
     given = {id(parameter) for group in make(model).param_groups for parameter in group["params"]}
     assert given == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+
+
+def hidden_matrices(model: Decoder) -> list[torch.Tensor]:
+    return [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
+
+
+def test_without_a_direction_to_go_muon_takes_away_the_decay_alone():
+    model = decoder()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    before = [matrix.detach().clone() for matrix in hidden_matrices(model)]
+    Muon(model, learning_rate=0.1, muon_learning_rate=0.5, weight_decay=0.25, beta2=0.9).step()
+    for matrix, old in zip(hidden_matrices(model), before, strict=True):
+        torch.testing.assert_close(matrix.detach(), old * (1 - 0.5 * 0.25))
+
+
+def test_muon_remembers_of_a_matrix_the_mean_of_its_gradients_as_momentum():
+    model = decoder()
+    optimizer = Muon(model, 0.01, 0.02, 0.1, 0.95, momentum=0.75)
+    seen: list[list[torch.Tensor | None]] = []
+    for step in range(2):
+        gradients(model, step)
+        seen.append([matrix.grad for matrix in hidden_matrices(model)])
+        optimizer.step()
+    for matrix, first, second in zip(hidden_matrices(model), *seen, strict=True):
+        assert list(optimizer.state[matrix]) == ["momentum"]
+        torch.testing.assert_close(optimizer.state[matrix]["momentum"], 0.25 * second + 0.75 * 0.25 * first)
+
+
+def test_every_number_may_be_zero():
+    assert adamw(decoder(), 0.0, 0.0, beta2=0.0).param_groups[0]["betas"] == (0.9, 0.0)
+    assert [group["lr"] for group in Muon(decoder(), 0.0, 0.0, 0.0, beta2=0.0).param_groups] == [0, 0, 0]

@@ -189,6 +189,8 @@ BATCHES = f"{LOOPS}/epoch_loop.batch_progress/total/processed"
         ("optimizer_states", []),
         ("optimizer_states", [{}, {}]),
         ("optimizer_states/0/param_groups/0/params", [0]),
+        ("optimizer_states/0/param_groups/1/params", []),
+        ("optimizer_states/0/state/0", 1.0),
         ("optimizer_states/0/state/0/step", torch.ones(1)),
         ("optimizer_states/0/state/0/exp_avg", torch.ones(2)),
         ("optimizer_states/0/state/0/exp_avg", 0.5),
