@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from minillm.commands import fit, lightning_cli
+from minillm.commands import fit, trainer_cli
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS
 from tests.conftest import CONFIGS
 
@@ -13,11 +13,11 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]
     """What `fit` with these arguments would do."""
     found: list[dict[str, Any]] = []
 
-    def stop(cli: lightning_cli.MiniLLMCLI) -> None:
+    def stop(cli: trainer_cli.MiniLLMCLI) -> None:
         found.append(cli.config.as_dict())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lightning_cli.MiniLLMCLI, "before_instantiate_classes", stop)
+    monkeypatch.setattr(trainer_cli.MiniLLMCLI, "before_instantiate_classes", stop)
     with pytest.raises(KeyboardInterrupt):
         fit.run(["fit", *arguments])
     found[0].pop("config")

@@ -6,6 +6,8 @@ from typing import Any
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from minillm.checkpoint.config_yaml import read_config
+from minillm.checkpoint.format import FORMAT
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.files import write_whole
 
@@ -31,7 +33,8 @@ class ConfigFile(Callback):
         path = run.config
         if path.exists():
             old = path.read_bytes()
-            for change in changes(yaml.safe_load(old), yaml.safe_load(self.text)):
+            before, now = ({**config, "format": FORMAT} for config in (read_config(path)[0], yaml.safe_load(self.text)))
+            for change in changes(before, now):
                 print(f"changed from here on: {change}", flush=True)
             if old != self.text.encode():
                 write_whole(run.config_until(self.resumed_step), old)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minillm.checkpoint.format import NewerFormatError
 from minillm.checkpoint.run_folder import RUNS, RunFolder
 from minillm.checkpoint.validation import Checkpoint, read
 
@@ -47,9 +48,11 @@ def open_to_resume(
         return checkpoint, RunFolder.of(checkpoint.path)
     checkpoint = read(_file(ckpt_path), as_tensor)
     run = RunFolder.of(checkpoint.path)
-    if run is not None and newest_in(checkpoint.path.parent, as_tensor, known=checkpoint).step > checkpoint.step:
-        run = None
-    return checkpoint, run
+    try:
+        has_more = run is not None and newest_in(run.checkpoints, as_tensor, checkpoint).step > checkpoint.step
+    except (NewerFormatError, OSError):
+        has_more = True  # for all that is known
+    return checkpoint, None if has_more else run
 
 
 def newest_in(folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Checkpoint | None = None) -> Checkpoint:
@@ -61,17 +64,20 @@ def newest_in(folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Ch
         known: A checkpoint that is read already.
 
     Raises:
-        ValueError: None can be read.
+        ValueError: None is a complete checkpoint, or one has a later format.
+        OSError: One cannot be read, though it may be complete.
     """
     found: list[Checkpoint] = []
     run = RunFolder(folder.parent)
     for file in (folder / run.last.name, folder / run.best.name):
         try:
-            if known is not None and file == known.path:
+            if known is not None and file.resolve() == known.path.resolve():
                 found.append(known)
             elif file.exists():
                 found.append(read(file, as_tensor))
-        except (ValueError, OSError) as error:
+        except NewerFormatError:
+            raise
+        except ValueError as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     if not found:
         raise ValueError(f"none of the checkpoints in {folder} can be read")
@@ -88,8 +94,9 @@ def _file(ckpt_path: str | Path) -> Path:
     path = Path(name)
     if name and path.is_dir():
         path = path / "best.ckpt" if path.name == "checkpoints" else RunFolder(path).best
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {str(path)!r}: give a checkpoint file, a run folder, 'best' or 'last'")
+    if not name or not path.is_file():
+        where = str(path) if name else name
+        raise ValueError(f"no checkpoint at {where!r}: give a checkpoint file, a run folder, 'best' or 'last'")
     return path
 
 

@@ -28,9 +28,9 @@ class RunFolder(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the run: the folders between `lightning_logs` and that of the version."""
-        parts = self.path.parent.parts
-        return Path(*parts[parts.index(RUNS.name) + 1 :]).as_posix() if RUNS.name in parts[:-1] else parts[-1]
+        """The name of the run: the folders between the last `lightning_logs` and that of the version."""
+        above = [folder for folder in self.path.parent.parents if folder.name == RUNS.name]
+        return self.path.parent.relative_to(above[0] if above else self.path.parent.parent).as_posix()
 
     @property
     def config(self) -> Path:

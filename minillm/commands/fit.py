@@ -8,8 +8,8 @@ from pathlib import Path
 
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.commands.exit_messages import one_line_endings
-from minillm.commands.lightning_cli import MiniLLMCLI
-from minillm.errors import exit_on_wrong_input, fail
+from minillm.commands.trainer_cli import MiniLLMCLI
+from minillm.errors import exit_on_wrong_input, fail, one_line_warnings
 from minillm.training.fine_tuning import tokenizer_changes
 from minillm.training.hardware import keep_freed_memory
 
@@ -32,6 +32,7 @@ def run(args: list[str]) -> None:
         warnings.filterwarnings("ignore", f"(?s).*{re.escape(message)}")
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    one_line_warnings()  # once more: Lightning has a form of its own
     keep_freed_memory()
     command, *flags = args
     cli = MiniLLMCLI(command, flags)

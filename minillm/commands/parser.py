@@ -1,16 +1,16 @@
 """The parser of command lines and configuration files: LightningCLI's, with errors of one line."""
 
 import difflib
+import json
 import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from minillm.commands.config_files import read_migrated
-from minillm.errors import OneLineErrors, fail
+from minillm.checkpoint.config_yaml import SECTIONS, read_config
+from minillm.errors import OneLineErrors, exit_on_wrong_input
 
 
 class Parser(OneLineErrors, LightningArgumentParser):
@@ -23,35 +23,60 @@ class Parser(OneLineErrors, LightningArgumentParser):
 
     def parse_args(self, args: list[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
         """Parse a command line."""
-        self._flags = [word.removeprefix("--").partition("=")[0] for word in args or [] if word.startswith("--")]
+        names = [word.partition("=")[0] for word in args or [] if word.startswith("--")]
+        self._flags = [name.removeprefix("--").removesuffix("+") for name in names if name != "--config"]
         self._files = []
-        return super().parse_args(args, *more, **kwargs)
+        settings = super().parse_args(args, *more, **kwargs)
+        self._check_values(settings)
+        return settings
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a configuration file, of an older format too."""
         self._files.append(str(path))
-        try:
-            migrated = read_migrated(Path(path))
-        except UnicodeDecodeError as error:
-            self.error(f"not UTF-8 text: {error}")
-        except yaml.YAMLError as error:
-            self.error(f"not YAML: {error}")
-        except ValueError as error:
-            fail(str(error))
-        if migrated is None:
+        file = Path(path)
+        with exit_on_wrong_input():
+            config, is_changed = read_config(file)
+        if not is_changed:
             return super().parse_path(path, *args, **kwargs)
-        return self.parse_string(yaml.safe_dump(migrated, allow_unicode=True), *args, **kwargs)
+        for section in SECTIONS & config.keys():
+            if type(config[section]) is str:  # a path, from the file that it is written in
+                config[section] = str((file.parent / config[section]).absolute())
+        text = json.dumps(config, default=str)  # which is YAML too, with every string quoted
+        return self.parse_string(text, *args, **kwargs)
+
+    def check_settings(self, settings: dict[str, Any], source: Path) -> None:
+        """Refuse values that no flag could have.
+
+        Args:
+            settings: Values by the names of their flags.
+            source: The file that they come from, for the message.
+        """
+        self._flags, self._files = [], [str(source)]
+        values = self.get_defaults()
+        for name, value in settings.items():
+            values[name] = value
+        self._check_values(values)
+
+    def _check_values(self, settings: Namespace) -> None:
+        """Check all values, null too, which jsonargparse otherwise takes for one that is not given."""
+        try:
+            self.validate(settings, skip_unset=False)
+        except (TypeError, OverflowError) as error:
+            self.error(str(error))
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Leave with exit code 2."""
         message = self._with_suggestion(shortened(message))
-        is_about_a_flag = any(flag in message for flag in self._flags if flag != "config")
+        found = re.search(r'key "([^"]+)"', message)
+        key = f"{found[1]}." if found else "?"
+        is_about_a_flag = any(f"--{flag}" in message or f"{flag}.".startswith(key) for flag in self._flags)
         super().error(message if is_about_a_flag or not self._files else f"{', '.join(self._files)}: {message}")
 
     def _with_suggestion(self, message: str) -> str:
         """Add the flag that an unknown one was probably meant to be."""
         unknown = re.match(r"(?i)unrecognized arguments: --([^ =]+)", message)
-        nearest = difflib.get_close_matches(unknown[1], self.get_defaults().keys(), n=1) if unknown else []
+        known: list[str] = list(self.get_defaults().keys()) if unknown else []
+        nearest = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.8) if unknown else []
         return f"{message}; did you mean --{nearest[0]}?" if nearest else message
 
 

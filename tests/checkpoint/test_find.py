@@ -66,7 +66,9 @@ def test_last_is_the_newest_file_that_loads_and_a_damaged_one_is_named(in_smoke_
         newest_in(run / "checkpoints")
 
 
-def test_a_checkpoint_that_may_not_be_read_is_passed_over(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_that_may_not_be_read_is_not_passed_over_for_it_may_be_whole(
+    in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+):
     read = finding.read
 
     def forbidden(path: Path, as_tensor: Callable[[Any], Any]) -> Checkpoint:
@@ -75,8 +77,10 @@ def test_a_checkpoint_that_may_not_be_read_is_passed_over(in_smoke_run: Path, mo
         return read(path, as_tensor)
 
     monkeypatch.setattr(finding, "read", forbidden)
-    with pytest.warns(UserWarning, match=r"passed over: not allowed to read last\.ckpt"):
-        assert newest_in(in_smoke_run / "checkpoints").path.name == "best.ckpt"
+    with pytest.raises(PermissionError, match=r"not allowed to read last\.ckpt"):
+        newest_in(in_smoke_run / "checkpoints")
+    best = in_smoke_run / "checkpoints" / "best.ckpt"
+    assert open_to_resume(best)[1] is None  # a new run folder: what cannot be read may have more steps
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path):
@@ -141,7 +145,7 @@ def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "no checkpoint at '.': give a checkpoint file, a run folder, 'best' or 'last'"),
+        ("", "no checkpoint at '': give a checkpoint file, a run folder, 'best' or 'last'"),
         ("missing.ckpt", "no checkpoint at 'missing.ckpt': give"),
         ("folder", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),
         ("folder/checkpoints", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),

@@ -3,6 +3,8 @@
 import csv
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -141,7 +143,7 @@ def test_what_only_a_later_version_knows_is_kept_and_said(in_smoke_run: Path, mi
     path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters=more)
     assert minillm("predict", "--ckpt_path", path, "--prompt", "A", "--max_new_tokens", 5)[0] == 0
     with pytest.warns(
-        UserWarning, match=r"changed\.ckpt: kept, but unknown here: model\.a\.b\.c, model\.future, model\.keys"
+        UserWarning, match=r"changed\.ckpt has settings of another version: model\.a\.b\.c, model\.future, model\.keys"
     ):
         code, out, _ = minillm("fit", "--config", "smoke", "--ckpt_path", path, "--trainer.max_steps", 21)
     assert code == 0
@@ -182,3 +184,99 @@ def test_a_format_that_is_not_a_positive_integer_is_refused(number: object):
     with pytest.raises(ValueError, match=r"^a\.ckpt: format must be a number from 1 to 2, got") as refusal:
         check_format({"format": number}, "a.ckpt")
     assert type(refusal.value) is ValueError
+
+
+@pytest.mark.parametrize("flags", [("last",), (RUN,)])
+def test_a_newer_checkpoint_beside_an_older_one_is_neither_passed_over_nor_replaced(
+    flags: tuple[object, ...], in_smoke_run: Path, minillm: Run
+):
+    last = in_smoke_run / "checkpoints" / "last.ckpt"
+    torch.save({**torch.load(last, weights_only=True), "format": FORMAT + 1}, last)
+    before = last.read_bytes()
+    code, _, err = minillm("fit", "--config", "smoke", "--ckpt_path", *flags, "--trainer.max_steps", 30)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"last.ckpt has format {FORMAT + 1}" in err
+    assert last.read_bytes() == before
+    best = in_smoke_run / "checkpoints" / "best.ckpt"
+    assert "into lightning_logs/smoke/version_1" in minillm("fit", "--ckpt_path", best, "--trainer.max_steps", 21)[1]
+    assert last.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"format: {FORMAT + 1}\n", f"config.yaml has format {FORMAT + 1}"),
+        ("a: [", "config.yaml: not YAML"),
+        ("[]", "config.yaml must hold settings by name"),
+    ],
+)
+def test_a_run_whose_configuration_cannot_be_read_is_not_resumed(
+    content: str, message: str, in_smoke_run: Path, refused: Callable[..., str]
+):
+    (in_smoke_run / "config.yaml").write_text(content)
+    assert message in refused(
+        "fit", "--config", CONFIGS / "smoke.yaml", "--ckpt_path", "last", "--trainer.max_steps", 30
+    )
+
+
+def test_resuming_a_run_of_format_1_says_only_what_changes(old_run: Path, minillm: Run):
+    code, out, _ = minillm(
+        "fit", "--ckpt_path", old_run, "--config", old_run / "config.yaml", "--trainer.max_steps", 30
+    )
+    assert code == 0
+    assert re.findall(r"^changed from here on: (.*)$", out, re.MULTILINE) == ["--trainer.max_steps 20 -> 30"]
+
+
+def test_values_mean_the_same_in_a_file_without_a_format(minillm: Run):
+    Path("folder").mkdir()
+    Path("folder/model.yaml").write_text("embed_dim: 8\nnum_heads: 2\nlearning_rate: 1e-2\n")
+    logger = "logger: {class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {name: '1e3'}}"
+    text = f"model: model.yaml\nsamples: {{prompt: '1', temperature: 1e-1}}\ntrainer:\n  {logger}\n"
+    Path("folder/all.yaml").write_text(text)
+    code, out, err = minillm("fit", "--config", "folder/all.yaml", "--print_config")
+    assert (code, err) == (0, "")
+    shown = yaml.safe_load(out)
+    assert shown["name"] == "1e3"
+    assert (shown["model"]["embed_dim"], shown["model"]["learning_rate"]) == (8, 0.01)
+    assert (shown["samples"]["prompt"], shown["samples"]["temperature"]) == ("1", 0.1)
+
+
+def test_only_the_first_tensorboard_logger_of_format_1_names_the_run_folder(minillm: Run):
+    config = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
+    blocks = [
+        {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": place}}
+        for place in ("lightning_logs", "other")
+    ]
+    trainer = {**config["trainer"], "logger": blocks, "default_root_dir": "unused", "max_steps": 1}
+    Path("two.yaml").write_text(yaml.safe_dump({**config, "trainer": trainer}))
+    code, out, err = minillm("fit", "--config", "two.yaml")
+    assert (code, err) == (0, "")
+    assert "into lightning_logs/smoke/version_0" in out
+    assert list(Path("other").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("learning_rate", "abc"), ("learning_rate", 10**400), ("beta2", None), ("optimizer", "sgd"), ("schedule", "zz")],
+)
+def test_values_of_a_checkpoint_that_no_flag_could_have_are_refused(
+    name: str, value: object, in_smoke_run: Path, refused: Callable[..., str]
+):
+    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={name: value})
+    assert "changed.ckpt: " in refused("fit", "--config", "smoke", "--ckpt_path", path, "--trainer.max_steps", 30)
+
+
+def test_warnings_have_one_line_after_lightning_is_imported(in_smoke_run: Path):
+    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={"future": 1})
+    command = [
+        sys.executable,
+        "-m",
+        "minillm",
+        "validate",
+        "--ckpt_path",
+        str(path),
+        "--trainer.limit_val_batches",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "minillm: warning: changed.ckpt has settings of another version: model.future\n"

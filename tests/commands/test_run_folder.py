@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.checkpoint import find as finding
@@ -97,7 +98,7 @@ def test_resuming_reads_no_checkpoint_twice(
         paths.append(path)
         return read(path, *args)  # pyright: ignore[reportArgumentType]
 
-    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.lightning_cli"):
+    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.trainer_cli"):
         monkeypatch.setattr(f"{module}.read", counted)
     assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
     assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
@@ -128,3 +129,48 @@ def test_another_subclass_of_lightnings_logger_is_not_taken_for_the_run_folders(
     assert minillm("fit", "--config", "mine.yaml", "--trainer.max_steps", 1)[0] == 0
     assert Path("lightning_logs/smoke/version_0/metrics.csv").exists()
     assert Path("mine").exists()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_run_is_resumed_by_its_own_configuration_wherever_that_stands(
+    swapped: bool, in_smoke_run: Path, minillm: Run
+):
+    flags = [("--ckpt_path", RUN), ("--config", f"{RUN}/config.yaml")]
+    one, other = reversed(flags) if swapped else flags
+    code, out, _ = minillm("fit", *one, *other, "--trainer.max_steps", 25)
+    assert code == 0
+    assert f"from step 20, into {RUN}\n" in out
+
+
+@pytest.mark.parametrize(
+    ("folder", "flags"),
+    [
+        ("lightning_logs/inside", ()),
+        (".", ("--name", "a//b/")),
+        (".", ("--trainer.default_root_dir", "~/there")),
+        (".", ("--name", "with space")),
+    ],
+    ids=["below another lightning_logs", "untidy name", "root in the home", "space"],
+)
+def test_a_run_is_resumed_in_its_folder_however_that_is_spelled(
+    folder: str, flags: tuple[str, ...], minillm: Run, monkeypatch: pytest.MonkeyPatch
+):
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    _, out, _ = minillm(*FIT, *flags)
+    run = re.findall(r"into (.*)$", out, re.MULTILINE)[0]
+    again = ("fit", "--config", f"{run}/config.yaml", "--ckpt_path", run, "--trainer.max_steps", 25)
+    code, out, err = minillm(*again)
+    assert (code, err) == (0, "")
+    (where,) = re.findall(r"from step 20, into (.*)$", out, re.MULTILINE)
+    assert Path(where).resolve() == Path(run).resolve()
+    assert "--name" not in out
+
+
+def test_the_configuration_that_is_printed_for_a_checkpoint_is_its_own(in_smoke_run: Path, minillm: Run):
+    for flags in (("fit", "--ckpt_path", "last"), ("validate",), ("fit", "--init_from", "best")):
+        more = ("--trainer.max_steps", 30) if flags[0] == "fit" else ()
+        code, out, err = minillm(*flags, *more, "--print_config")
+        assert (code, err) == (0, "")
+        assert yaml.safe_load(out)["model"]["embed_dim"] == 16
+        assert yaml.safe_load(out)["data"]["grow_tokenizer"] == ("--init_from" in flags)

@@ -11,7 +11,7 @@ import yaml
 
 import minillm as package
 from minillm.checkpoint.run_folder import RUNS
-from minillm.commands import lightning_cli
+from minillm.commands import trainer_cli
 from minillm.config import ModelConfig
 from minillm.model import Decoder
 from minillm.training.fine_tuning import initialize_from
@@ -168,7 +168,7 @@ def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm:
 def test_who_stops_before_training_begins_reads_that_nothing_was_saved(
     finetune: list[object], minillm: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signum: signal.Signals
 ):
-    monkeypatch.setattr(lightning_cli, "initialize_from", lambda *args: os.kill(os.getpid(), signum))
+    monkeypatch.setattr(trainer_cli, "initialize_from", lambda *args: os.kill(os.getpid(), signum))
     before = signal.getsignal(signum)
     code, _, err = minillm(*finetune)
     assert code == 128 + signum

@@ -9,7 +9,6 @@ from typing import Any
 
 import lightning
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar
@@ -28,6 +27,7 @@ from minillm.callbacks.progress import Bar, Lines
 from minillm.callbacks.random_states import RandomStates
 from minillm.callbacks.samples import Samples
 from minillm.callbacks.training_metrics import TrainingMetrics
+from minillm.checkpoint.config_yaml import read_config
 from minillm.checkpoint.find import find, open_to_resume
 from minillm.checkpoint.format import FORMAT
 from minillm.checkpoint.run_folder import RUNS, RunFolder, version_folder
@@ -97,7 +97,7 @@ class MiniLLMCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         given = self.config.ckpt_path
         asked = any(word.partition("=")[0] == "--init_from" for word in args)
         if asked and (self.command != "fit" or given is not None):
@@ -106,6 +106,8 @@ class MiniLLMCLI(LightningCLI):
         if self.command == "fit" and given is None:
             if self.config.init_from is not None:
                 self._parse_with_base(parser, args)
+            else:
+                self.config = parser.parse_args(args)
         elif self.command == "fit":
             self._parse_to_resume(parser, args)
         else:
@@ -123,12 +125,14 @@ class MiniLLMCLI(LightningCLI):
         with exit_on_wrong_input():
             self.checkpoint, run = open_to_resume(self.config.ckpt_path, torch.tensor)
         self.resumed_step = self.checkpoint.step
-        self._parse_with_checkpoint(parser, args, self.checkpoint, {} if run is None else {"name": run.name})
+        place = RunFolder.of(self.checkpoint.path)
+        self._parse_with_checkpoint(parser, args, self.checkpoint, {} if place is None else {"name": place.name})
         with exit_on_wrong_input(KeyError, TypeError):
             self._leave_if_finished(self.checkpoint)
         if run is not None and self._is_in_its_place(run):
             self.resumed_run = run
-            self.config.init_from = yaml.safe_load(run.config.read_text("utf-8")).get("init_from")
+            with exit_on_wrong_input():
+                self.config.init_from = read_config(run.config)[0].get("init_from")
 
     def _parse_with_checkpoint(
         self, parser: LightningArgumentParser, args: Any, checkpoint: Checkpoint, defaults: dict[str, Any]
@@ -136,7 +140,10 @@ class MiniLLMCLI(LightningCLI):
         saved = saved_flags(checkpoint)
         known = {name: value for name, value in saved.items() if name in self.config}
         if unknown := saved.keys() - known.keys():
-            warnings.warn(f"{checkpoint.path}: kept, but unknown here: {', '.join(sorted(unknown))}", stacklevel=2)
+            names = ", ".join(sorted(unknown))
+            warnings.warn(f"{checkpoint.path} has settings of another version: {names}", stacklevel=2)
+        assert isinstance(parser, Parser)
+        parser.check_settings(known, checkpoint.path)
         parser.set_defaults({**known, **defaults})
         self.config = parser.parse_args(args)
         self.config.ckpt_path = str(checkpoint.path)
@@ -176,7 +183,7 @@ class MiniLLMCLI(LightningCLI):
         return (
             self.config.name == run.name
             and (version is None or version_folder(version) == run.path.name)
-            and (root is None or Path(root, RUNS).resolve() in run.path.resolve().parents)
+            and (root is None or Path(root, RUNS).expanduser().resolve() in run.path.resolve().parents)
         )
 
     def _check_run_settings(self) -> None:
@@ -185,6 +192,7 @@ class MiniLLMCLI(LightningCLI):
             path = PurePath("" if name == "name" and value is None else str(value))
             if not path.parts or path.is_absolute() or ".." in path.parts:
                 fail(f"{name} must be that of a folder below {RUNS}, got {value!r}")
+        self.config.name = PurePath(self.config.name).as_posix()
         if self.config.seed_everything is False:  # a run without a seed could not be resumed
             self.config.seed_everything = True
         if not 0 <= self.config.seed_everything < 2**32:
@@ -200,8 +208,8 @@ class MiniLLMCLI(LightningCLI):
             check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
-        self.repeating = settings.clone()  # from the beginning, as `fit --config` does with it
-        self.repeating.ckpt_path = None
+        self.to_repeat = settings.clone()  # without what is about this one command
+        self.to_repeat.pop("ckpt_path")
         if self.checkpoint is not None:
             settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
         if self.base is not None:
@@ -249,7 +257,7 @@ class MiniLLMCLI(LightningCLI):
         settings = self.config_init.trainer
         callbacks: list[Callback] = _listed(settings.callbacks or [])
         if self.command == "fit":
-            config = ConfigFile(self.parser.dump(self.repeating, skip_unset=False), self.resumed_step or 0)
+            config = ConfigFile(self.parser.dump(self.to_repeat, skip_unset=False), self.resumed_step or 0)
             callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation()]
         if self.base is not None:
             callbacks.append(Forgetting(self.base, self.datamodule))
