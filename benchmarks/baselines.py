@@ -23,7 +23,7 @@ from minillm.data.corpus import TRAIN_FRACTION, load_text
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.load import load
 
-LONGEST = 6  # n-gram
+MAX_WORD_CHARACTERS = 6  # n-gram
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
     "bz2": lambda data: bz2.compress(data, compresslevel=9),
@@ -90,7 +90,9 @@ def main() -> None:
     split = int(TRAIN_FRACTION * len(corpus))
     known, texts = corpus[:split], (corpus[split:], load_text("other_plays"))
     print("| bits a character | validation text | other plays |\n|---|---|---|")
-    for n, bits in enumerate(zip(*(ngram_bits(known, text, LONGEST) for text in texts), strict=True), start=1):
+    for n, bits in enumerate(
+        zip(*(ngram_bits(known, text, MAX_WORD_CHARACTERS) for text in texts), strict=True), start=1
+    ):
         print(f"| {n}-gram | {bits[0]:.3f} | {bits[1]:.3f} |")
     for name, compress in COMPRESSORS.items():
         bits = [compressed_bits(compress, known, text) for text in texts]

@@ -23,7 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import yaml
 
-from minillm.files import write_whole
+from minillm.files import write_atomically
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "configs" / "minillm.yaml"
@@ -103,7 +103,7 @@ def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
         for done in as_completed(runs):
             (name, seed), result = runs[done], done.result()
             results.setdefault(name, {})[str(seed)] = result
-            write_whole(output, json.dumps(results, indent=1).encode())
+            write_atomically(output, json.dumps(results, indent=1).encode())
             print(
                 f"{name}, seed {seed}: {result['val_loss']:.4f} in {result['seconds']:.0f} s",
                 file=sys.stderr,

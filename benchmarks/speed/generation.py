@@ -15,9 +15,9 @@ TEMPERATURE, TOP_K = 0.8, 40
 def ours(sizes: Sizes, texts: int) -> Contestant:
     """`minillm.generate` for one text, what `predict --num_samples` calls for more; past the context of the model."""
     from minillm.config import ModelConfig
-    from minillm.generation.generate import generate, write
+    from minillm.generation.generate import generate, generate_batch
     from minillm.generation.numpy_decoder import NumpyDecoder
-    from minillm.generation.settings import Settings
+    from minillm.generation.sampling_params import SamplingParams
     from minillm.model import Decoder
     from minillm.tokenizer import CharTokenizer
 
@@ -28,9 +28,9 @@ def ours(sizes: Sizes, texts: int) -> Contestant:
         if texts == 1:
             made = "".join(generate(model, tokenizer, PROMPT, NEW, TEMPERATURE, TOP_K))
         else:
-            settings = Settings(NEW, TEMPERATURE, TOP_K)
+            settings = SamplingParams(NEW, TEMPERATURE, TOP_K)
             made = "".join(
-                piece for _, piece in write(NumpyDecoder.of(model), tokenizer, PROMPT, settings, range(texts))
+                piece for _, piece in generate_batch(NumpyDecoder.of(model), tokenizer, PROMPT, settings, range(texts))
             )
         assert len(made) == NEW * texts
 

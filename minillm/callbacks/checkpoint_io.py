@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
-from minillm.checkpoint.validation import Checkpoint, read
-from minillm.files import write_whole
+from minillm.checkpoint.validation import Checkpoint, read_checkpoint
+from minillm.files import write_atomically
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -30,7 +30,7 @@ class AtomicCheckpointIO(CheckpointIO):
         content = BytesIO()
         torch.save(checkpoint, content)
         Path(path).parent.mkdir(exist_ok=True)
-        write_whole(Path(path), content.getbuffer())
+        write_atomically(Path(path), content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
@@ -43,7 +43,7 @@ class AtomicCheckpointIO(CheckpointIO):
         opened, self._opened = self._opened, None  # its memory is for whoever asks first
         if opened is not None and opened.path == Path(path):
             return opened.content
-        return read(Path(path), torch.tensor).content
+        return read_checkpoint(Path(path), torch.tensor).content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""

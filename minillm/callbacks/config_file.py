@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from minillm.checkpoint.config_yaml import read_config
 from minillm.checkpoint.format import FORMAT
 from minillm.checkpoint.run_folder import RunFolder
-from minillm.files import write_whole
+from minillm.files import write_atomically
 
 
 class ConfigFile(Callback):
@@ -34,21 +34,21 @@ class ConfigFile(Callback):
         if path.exists():
             old = path.read_bytes()
             before, now = ({**config, "format": FORMAT} for config in (read_config(path)[0], yaml.safe_load(self.text)))
-            for change in changes(before, now):
+            for change in config_changes(before, now):
                 print(f"changed from here on: {change}", flush=True)
             if old != self.text.encode():
-                write_whole(run.config_until(self.resumed_step), old)
-        write_whole(path, self.text.encode())
+                write_atomically(run.config_until(self.resumed_step), old)
+        write_atomically(path, self.text.encode())
 
 
-def changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
+def config_changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
     """The settings that differ between two configurations, a line each."""
     found: list[str] = []
     for name in before | now:
         one: Any = before.get(name)
         other: Any = now.get(name)
         if type(one) is type(other) is dict:
-            found += changes(one, other, f"{where}{name}.")
+            found += config_changes(one, other, f"{where}{name}.")
         elif one != other:
             found.append(f"--{where}{name} {one} -> {other}")
     return found

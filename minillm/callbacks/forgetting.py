@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from minillm.checkpoint.validation import Checkpoint
-from minillm.data.corpus import is_at_hand
+from minillm.data.corpus import may_read_unasked
 from minillm.data.datamodule import TextDataModule
 from minillm.data.prepare import prepare
 from minillm.data.windows import ConsecutiveWindows, Tokens
@@ -23,7 +23,7 @@ class Forgetting(Callback):
         self.texts: dict[str, Tokens] = {"new": data.val.tokens}
         val_corpus = base.data.get("val_corpus")
         name = val_corpus or base.data.get("corpus")
-        if name is not None and is_at_hand(name):
+        if name is not None and may_read_unasked(name):
             prepared = prepare(name, data.tokenizer)
             self.texts["old"] = (prepared.whole if val_corpus else prepared.val).tokens
         self.batch_size = data.batch_size

@@ -8,10 +8,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from minillm.checkpoint.run_folder import RunFolder
-from minillm.files import write_whole
+from minillm.files import write_atomically
 
 
-class MetricsTable(Logger):
+class MetricsCSVLogger(Logger):
     """Write whatever is logged to `metrics.csv`, a row each time; a resumed run goes on in the same table.
 
     Lightning's CSVLogger deletes the table that it finds, and rewrites it in place when a new metric comes.
@@ -59,7 +59,7 @@ class MetricsTable(Logger):
         writer = csv.DictWriter(table, self.columns)
         writer.writeheader()
         writer.writerows([*rows, row])
-        write_whole(self.path, table.getvalue().encode())
+        write_atomically(self.path, table.getvalue().encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         """The columns and the whole rows that the table has so far."""

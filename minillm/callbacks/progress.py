@@ -10,7 +10,7 @@ from torch import Tensor
 from minillm.callbacks.training_metrics import is_logged
 
 
-class Bar(RichProgressBar):
+class StepProgressBar(RichProgressBar):
     """Lightning's bar, without its count of epochs, which mean nothing to a run that is measured in steps."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Bar(RichProgressBar):
             self.progress.update(TaskID(self.train_progress_bar_id), description="training")  # pyright: ignore[reportUnknownArgumentType]
 
 
-class Lines(ProgressBar):
+class ProgressLines(ProgressBar):
     """Print a line every `log_every_n_steps` steps and at every validation, for logs and pipes."""
 
     def __init__(self) -> None:

@@ -20,13 +20,13 @@ class RandomStates(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on in this process's saved stream, or begin one that no other process has."""
         if trainer.global_rank < len(self._saved):
-            restore(self._saved[trainer.global_rank], pl_module.device)
+            restore_states(self._saved[trainer.global_rank], pl_module.device)
         elif trainer.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the states, a dictionary a process."""
-        states: list[Any] = [collect(pl_module.device)]
+        states: list[Any] = [collect_states(pl_module.device)]
         if trainer.world_size > 1:
             states = states * trainer.world_size
             torch.distributed.all_gather_object(states, states[0])
@@ -37,7 +37,7 @@ class RandomStates(Callback):
         self._saved = checkpoint["random_states"]
 
 
-def collect(device: torch.device) -> dict[str, Any]:
+def collect_states(device: torch.device) -> dict[str, Any]:
     """The states of the generators of Python, NumPy, torch and, where it is not the CPU, of a device: plain values."""
     name, key, *rest = np.random.get_state()
     state = {
@@ -50,7 +50,7 @@ def collect(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], device: torch.device) -> None:
+def restore_states(state: dict[str, Any], device: torch.device) -> None:
     """Put back what `collect` found.
 
     Args:

@@ -7,9 +7,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.checkpoint.run_folder import RunFolder, Sample, code_block, format_sample, samples_until
-from minillm.files import write_whole
+from minillm.files import write_atomically
 from minillm.generation.generate import encode_prompt, generate
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.tokenizer import Tokenizer
 from minillm.training.module import LanguageModel
 
@@ -41,7 +41,7 @@ class Samples(Callback):
         encode_prompt(tokenizer, prompt)
         self.tokenizer = tokenizer
         self.prompt = prompt
-        self.settings = asdict(Settings(max_new_tokens, temperature, top_k, seed=seed))
+        self.settings = asdict(SamplingParams(max_new_tokens, temperature, top_k, seed=seed))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop what a resumed run wrote after the step that it resumes from: it comes again."""
@@ -50,7 +50,7 @@ class Samples(Callback):
             return
         path = RunFolder(Path(folder)).samples
         if path.exists():
-            write_whole(path, samples_until(trainer.global_step, path.read_bytes().decode("utf-8")).encode())
+            write_atomically(path, samples_until(trainer.global_step, path.read_bytes().decode("utf-8")).encode())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write one sample, if this is a run that keeps a folder."""

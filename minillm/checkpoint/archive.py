@@ -19,7 +19,7 @@ STORAGES = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "Byte": "<u1", "Int"
 DTYPES = {f"torch {name}Storage": dtype for name, dtype in STORAGES.items()}
 DICT, TENSOR = "collections OrderedDict", "torch._utils _rebuild_tensor_v2"
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-MOST_AXES = 8
+MAX_DIMENSIONS = 8
 
 
 def read_archive(path: Path, as_tensor: Callable[[NDArray[Any]], Any] = np.copy) -> Any:
@@ -42,18 +42,18 @@ def read_archive(path: Path, as_tensor: Callable[[NDArray[Any]], Any] = np.copy)
     if records.get(f"{folder}/byteorder", b"little") != b"little":
         raise ValueError("it comes from a machine with another order of bytes")
     storages = {key.removeprefix(f"{folder}/data/"): records[key] for key in records}
-    return _Pickle(storages, as_tensor, bytes_left=2 * path.stat().st_size).load(records[name])
+    return _RestrictedUnpickler(storages, as_tensor, bytes_left=2 * path.stat().st_size).load(records[name])
 
 
 @dataclass(frozen=True)
-class _Name:
+class _Global:
     """What a pickle names: one of DICT, TENSOR and DTYPES."""
 
     text: str
 
 
 @dataclass
-class _Pickle:
+class _RestrictedUnpickler:
     """A machine for the instructions that plain values are made with: a stack, marks in it, and a memo."""
 
     storages: dict[str, bytes]
@@ -98,7 +98,7 @@ class _Pickle:
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
             case "GLOBAL" if argument in (DICT, TENSOR, *DTYPES):
-                stack.append(_Name(argument))
+                stack.append(_Global(argument))
             case "BINPERSID":
                 _, dtype, key, *_ = stack.pop()
                 stack.append(np.frombuffer(self.storages[key], DTYPES[dtype.text]))
@@ -121,13 +121,13 @@ class _Pickle:
             raise ValueError("its names are neither words nor numbers")
         mapping.update(zip(keys, values, strict=True))
 
-    def _called(self, function: _Name, arguments: tuple[Any, ...]) -> Any:
+    def _called(self, function: _Global, arguments: tuple[Any, ...]) -> Any:
         if function.text == DICT and not arguments:
             return {}
         if function.text != TENSOR:
             raise ValueError(f"it holds more than plain values ({function.text})")
         values, offset, shape, strides, *_ = arguments
-        if len(shape) > MOST_AXES:
+        if len(shape) > MAX_DIMENSIONS:
             raise ValueError(f"it holds a tensor of {len(shape)} axes")
         contiguous = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
         for size, stride, expected in zip(shape, strides, contiguous, strict=True):

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from minillm.checkpoint.format import check_format
-from minillm.checkpoint.run_folder import RUNS
+from minillm.checkpoint.run_folder import RUNS_FOLDER
 
 SECTIONS = {"data", "model", "trainer", "checkpoints", "samples", "attention_maps"}
 
@@ -74,10 +74,10 @@ def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
         )
     if place.get("version") is not None:
         config.setdefault("version", place["version"])
-    save_dir = Path(str(place.get("save_dir") or RUNS))
+    save_dir = Path(str(place.get("save_dir") or RUNS_FOLDER))
     trainer.pop("default_root_dir", None)  # where the logger had a folder of its own, it decided nothing
-    if save_dir != RUNS:
-        trainer["default_root_dir"] = str(save_dir.parent if save_dir.name == RUNS.name else save_dir)
+    if save_dir != RUNS_FOLDER:
+        trainer["default_root_dir"] = str(save_dir.parent if save_dir.name == RUNS_FOLDER.name else save_dir)
     return config
 
 

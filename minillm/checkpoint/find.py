@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from minillm.checkpoint.format import NewerFormatError
-from minillm.checkpoint.run_folder import RUNS, RunFolder
-from minillm.checkpoint.validation import Checkpoint, read
+from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder
+from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 
 
-def find(ckpt_path: str | Path) -> Path:
+def find_checkpoint(ckpt_path: str | Path) -> Path:
     """The checkpoint file that a name means.
 
     Args:
@@ -23,7 +23,7 @@ def find(ckpt_path: str | Path) -> Path:
         ValueError: There is none.
     """
     if str(ckpt_path) == "last":
-        return newest_in(_newest_file("last").parent).path
+        return newest_readable(_newest_file("last").parent).path
     return _file(ckpt_path)
 
 
@@ -44,18 +44,20 @@ def open_to_resume(
         ValueError: There is no such checkpoint, or it cannot be read.
     """
     if folder := _folder_to_resume(ckpt_path):
-        checkpoint = newest_in(folder, as_tensor)
+        checkpoint = newest_readable(folder, as_tensor)
         return checkpoint, RunFolder.of(checkpoint.path)
-    checkpoint = read(_file(ckpt_path), as_tensor)
+    checkpoint = read_checkpoint(_file(ckpt_path), as_tensor)
     run = RunFolder.of(checkpoint.path)
     try:
-        has_more = run is not None and newest_in(run.checkpoints, as_tensor, checkpoint).step > checkpoint.step
+        has_more = run is not None and newest_readable(run.checkpoints, as_tensor, checkpoint).step > checkpoint.step
     except (NewerFormatError, OSError):
         has_more = True  # for all that is known
     return checkpoint, None if has_more else run
 
 
-def newest_in(folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Checkpoint | None = None) -> Checkpoint:
+def newest_readable(
+    folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Checkpoint | None = None
+) -> Checkpoint:
     """The checkpoint of the most steps, of `last.ckpt` and `best.ckpt` in a folder; warns of one that cannot be read.
 
     Args:
@@ -74,7 +76,7 @@ def newest_in(folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Ch
             if known is not None and file.resolve() == known.path.resolve():
                 found.append(known)
             elif file.exists():
-                found.append(read(file, as_tensor))
+                found.append(read_checkpoint(file, as_tensor))
         except NewerFormatError:
             raise
         except ValueError as error:
@@ -112,7 +114,9 @@ def _folder_to_resume(ckpt_path: str | Path) -> Path | None:
 
 def _newest_file(kind: str) -> Path:
     """The newest checkpoint of a kind below `lightning_logs/`; a run counts as old as the newest of its checkpoints."""
-    files = [file for name in {"best", kind} for file in RUNS.glob(f"**/checkpoints/{name}.ckpt") if file.is_file()]
+    files = [
+        file for name in {"best", kind} for file in RUNS_FOLDER.glob(f"**/checkpoints/{name}.ckpt") if file.is_file()
+    ]
     if not files:
-        raise ValueError(f"no {kind!r} checkpoint below {RUNS.absolute()}: train a model first (minillm fit)")
+        raise ValueError(f"no {kind!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit)")
     return max(files, key=lambda file: file.stat().st_mtime_ns)

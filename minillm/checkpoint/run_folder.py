@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-RUNS = Path("lightning_logs")  # in the working folder
+RUNS_FOLDER = Path("lightning_logs")  # in the working folder
 _SECTION = re.compile(r"^## Step (\d+), val_loss (\S+)\n", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ class RunFolder(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the run: the folders between the last `lightning_logs` and that of the version."""
-        above = [folder for folder in self.path.parent.parents if folder.name == RUNS.name]
+        above = [folder for folder in self.path.parent.parents if folder.name == RUNS_FOLDER.name]
         return self.path.parent.relative_to(above[0] if above else self.path.parent.parent).as_posix()
 
     @property
@@ -118,10 +118,10 @@ class CheckpointFile(NamedTuple):
 def checkpoint_files() -> dict[str, CheckpointFile]:
     """The checkpoints of all runs by name, such as `minillm/version_0/best`; the newest first."""
     found: dict[str, CheckpointFile] = {}
-    for file in RUNS.glob("*/**/checkpoints/*.ckpt"):
+    for file in RUNS_FOLDER.glob("*/**/checkpoints/*.ckpt"):
         with suppress(FileNotFoundError):  # it has just been replaced or removed
             if is_inside_runs(file):
-                name = (file.parent.parent.relative_to(RUNS) / file.stem).as_posix()
+                name = (file.parent.parent.relative_to(RUNS_FOLDER) / file.stem).as_posix()
                 found[name] = CheckpointFile(file, file.stat().st_mtime_ns)
     return dict(sorted(found.items(), key=lambda item: (item[1].written, item[0]), reverse=True))
 
@@ -137,4 +137,4 @@ def runs_of(names: Iterable[str]) -> dict[str, list[str]]:
 
 def is_inside_runs(file: Path) -> bool:
     """Whether a path is a file that really lies below `lightning_logs/`, whatever links say."""
-    return file.is_file() and file.resolve().is_relative_to(RUNS.resolve())
+    return file.is_file() and file.resolve().is_relative_to(RUNS_FOLDER.resolve())

@@ -12,9 +12,9 @@ import numpy as np
 from minillm.checkpoint.archive import read_archive
 from minillm.checkpoint.format import NewerFormatError, check_format
 from minillm.config import ModelConfig
-from minillm.tokenizer import Tokenizer, restored
+from minillm.tokenizer import Tokenizer, tokenizer_from_state
 
-PARTS: dict[str, type] = {
+ENTRIES: dict[str, type] = {
     "state_dict": dict,
     "hyper_parameters": dict,
     "datamodule_hyper_parameters": dict,
@@ -22,7 +22,7 @@ PARTS: dict[str, type] = {
     "seed": int,
     "global_step": int,
 }
-DATA: dict[str, tuple[type, ...]] = {  # settings of the data, and their types; more are ignored
+DATA_SETTINGS: dict[str, tuple[type, ...]] = {  # settings of the data, and their types; more are ignored
     "corpus": (str,),
     "val_corpus": (str, NoneType),
     "batch_size": (int,),
@@ -63,7 +63,9 @@ class Checkpoint:
     @property
     def data(self) -> dict[str, Any]:
         """The known settings of the data; a checkpoint of another version can have fewer."""
-        return {name: value for name, value in self.content["datamodule_hyper_parameters"].items() if name in DATA}
+        return {
+            name: value for name, value in self.content["datamodule_hyper_parameters"].items() if name in DATA_SETTINGS
+        }
 
     @property
     def config(self) -> ModelConfig:
@@ -79,10 +81,10 @@ class Checkpoint:
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that the model was trained with."""
-        return restored(self.content["tokenizer"])
+        return tokenizer_from_state(self.content["tokenizer"])
 
 
-def read(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Checkpoint:
+def read_checkpoint(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Checkpoint:
     """Read a checkpoint file and check everything that it says of itself.
 
     No code in it is run, no more memory is taken than a few times its size, and the model that it describes is compared
@@ -113,7 +115,7 @@ def read(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Checkpoint:
 
 
 def _check_parts(content: dict[str, Any]) -> None:
-    for name, kind in PARTS.items():
+    for name, kind in ENTRIES.items():
         if not isinstance(content.get(name), kind):
             raise ValueError(f"it has no {name}")
     for name, largest in (("global_step", 2**62), ("seed", 2**32 - 1)):
@@ -124,7 +126,7 @@ def _check_parts(content: dict[str, Any]) -> None:
             raise ValueError("a name of its hyper_parameters is not a string")
         if type(value) not in (str, bool, int, float, NoneType) or (type(value) is float and not math.isfinite(value)):
             raise ValueError(f"its {name} is not a string, a bool or a finite number")
-    for name, kinds in DATA.items():
+    for name, kinds in DATA_SETTINGS.items():
         data = content["datamodule_hyper_parameters"]
         if name in data and type(data[name]) not in kinds:
             raise ValueError(f"its {name} must be of type {kinds[0].__name__}, got {data[name]!r}")

@@ -6,7 +6,7 @@ PACKAGE = Path(__file__).parent.parent
 FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")  # in a wheel; in a clone or an editable installation
 
 
-def shipped() -> dict[str, Path]:
+def packaged_configs() -> dict[str, Path]:
     """The configurations of the package, by name."""
     folder = next(folder for folder in FOLDERS if folder.is_dir())
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -26,8 +26,10 @@ def locate(name: str) -> str:
     Raises:
         ValueError: It is neither a name of the package's nor a path.
     """
-    if name in shipped():
-        return str(shipped()[name])
+    if name in packaged_configs():
+        return str(packaged_configs()[name])
     if name and Path(name).name == name and not Path(name).suffix and not Path(name).exists():
-        raise ValueError(f"no configuration is named {name!r}: give one of {', '.join(shipped())}, or a path to a file")
+        raise ValueError(
+            f"no configuration is named {name!r}: give one of {', '.join(packaged_configs())}, or a path to a file"
+        )
     return name

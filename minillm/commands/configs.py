@@ -2,7 +2,7 @@
 
 import argparse
 
-from minillm.commands.config_files import purpose, shipped
+from minillm.commands.config_files import packaged_configs, purpose
 from minillm.errors import OneLineErrors, fail
 
 
@@ -19,7 +19,7 @@ def run(args: list[str]) -> None:
     )
     parser.add_argument("name", nargs="?", help="the configuration to print")
     name = parser.parse_args(args[1:]).name
-    found = shipped()
+    found = packaged_configs()
     if name is None:
         for known, path in found.items():
             print(f"{known:<12}{purpose(path)}")

@@ -21,7 +21,7 @@ RESTORING = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)  # w
 
 
 @contextmanager
-def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Generator[None]:
+def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints) -> Generator[None]:
     """End the program with a line that says why, and what there is to go on from, and with the exit code for it.
 
     Args:
@@ -55,7 +55,7 @@ def one_line_endings(trainer: Trainer, checkpoints: Checkpoints) -> Generator[No
 
 
 @contextmanager
-def one_line_interrupts() -> Generator[None]:
+def exit_on_early_signal() -> Generator[None]:
     """Before there is anything to save, Ctrl-C and SIGTERM end the program at once, with a line and its exit code."""
 
     def leave(signum: int, frame: FrameType | None) -> NoReturn:

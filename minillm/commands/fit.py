@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from minillm.checkpoint.run_folder import RunFolder
-from minillm.commands.exit_messages import one_line_endings
+from minillm.commands.exit_messages import exit_with_one_line
 from minillm.commands.trainer_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail, one_line_warnings
 from minillm.training.fine_tuning import tokenizer_changes
@@ -39,7 +39,7 @@ def run(args: list[str]) -> None:
     path: str | None = cli.config.ckpt_path
     if command == "fit":
         _announce(cli)
-        with one_line_endings(cli.trainer, cli.checkpoints):
+        with exit_with_one_line(cli.trainer, cli.checkpoints):
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
         _report(cli)
     else:

@@ -27,7 +27,7 @@ SECTIONS = {  # the classes (file and name) whose arguments are the flags that b
     "samples": ("callbacks/samples.py", "Samples"),
     "attention_maps": ("callbacks/attention_maps.py", "AttentionMaps"),
 }
-WITHOUT_SECTION = {
+TOP_LEVEL_FLAGS = {
     "config": "a configuration of the package (minillm configs lists them), or a YAML file; flags after it win",
     "name": "the run goes to lightning_logs/NAME/version_N (default: minillm)",
     "version": "N, or another name of that folder (default: the next free number)",
@@ -39,7 +39,7 @@ WITHOUT_SECTION = {
     "help": "show this",
 }
 NOT_FLAGS = ("model.vocab_size", "model.context_length", "samples.tokenizer", "attention_maps.tokenizer")  # linked
-TRAINER = "https://lightning.ai/docs/pytorch/stable/common/trainer.html"
+TRAINER_DOCS_URL = "https://lightning.ai/docs/pytorch/stable/common/trainer.html"
 
 
 @dataclass
@@ -72,13 +72,13 @@ def run(args: list[str]) -> None:
 def _check(name: str, command: str) -> None:
     section, _, rest = name.partition(".")
     first = rest.partition(".")[0].removesuffix("+")
-    if section == "trainer" or name in WITHOUT_SECTION:
+    if section == "trainer" or name in TOP_LEVEL_FLAGS:
         return
     if section in SECTIONS and (not rest or first in arguments(section)):
         return
     known = [f"{section}.{argument}" for section in SECTIONS for argument in arguments(section)]
     known += [f"trainer.{argument}" for argument in TRAINER_DEFAULTS]
-    nearest = difflib.get_close_matches(name, {*WITHOUT_SECTION, *known} - {*NOT_FLAGS}, n=1)
+    nearest = difflib.get_close_matches(name, {*TOP_LEVEL_FLAGS, *known} - {*NOT_FLAGS}, n=1)
     suggestion = f"; did you mean --{nearest[0]}?" if nearest else ""
     fail(f"unrecognized flag --{name}{suggestion} (minillm {command} --help lists them)")
 
@@ -137,14 +137,14 @@ def _paragraphs(docstring: str) -> dict[str, str]:
 
 def _help(command: str) -> str:
     lines = [f"usage: minillm {command} [--config FILE] [flags]", ""]
-    lines += [_entry(name, about) for name, about in WITHOUT_SECTION.items()]
+    lines += [_entry(name, about) for name, about in TOP_LEVEL_FLAGS.items()]
     for section in SECTIONS:
         lines.append("")
         for name, argument in arguments(section).items():
             if f"{section}.{name}" not in NOT_FLAGS:
                 default = "" if argument.default == "None" else f" (default: {argument.default})"
                 lines.append(_entry(f"{section}.{name}", argument.about + default))
-    lines += ["", f"  --trainer.NAME: the arguments of Lightning's Trainer, {TRAINER}"]
+    lines += ["", f"  --trainer.NAME: the arguments of Lightning's Trainer, {TRAINER_DOCS_URL}"]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from dataclasses import fields
 from minillm.errors import OneLineErrors, exit_on_wrong_input
 from minillm.serve.limits import Limits
 
-GRACE = 10.0  # seconds that texts in the making have after a signal
+SHUTDOWN_SECONDS = 10.0  # seconds that texts in the making have after a signal
 
 
 def run(args: list[str]) -> None:
@@ -28,10 +28,10 @@ def run(args: list[str]) -> None:
         key = os.environ.get("MINILLM_API_KEY") if options.api_key is None else options.api_key
         if key is not None and not re.fullmatch("[!-~]+", key):
             raise ValueError("--api_key or MINILLM_API_KEY must be letters, digits and signs of ASCII, at least one")
-        from minillm.checkpoint.find import find  # only now: --help needs none of it
+        from minillm.checkpoint.find import find_checkpoint  # only now: --help needs none of it
         from minillm.generation.load import load_numpy
 
-        path = find(options.ckpt_path)
+        path = find_checkpoint(options.ckpt_path)
         load_numpy(path)
         try:
             from minillm.serve.api import create_app
@@ -43,7 +43,7 @@ def run(args: list[str]) -> None:
     logging.getLogger("minillm.access").setLevel(logging.INFO)
     app = create_app(path, limits, key)
     with listening:
-        Server(app, GRACE).run([listening])
+        Server(app, SHUTDOWN_SECONDS).run([listening])
 
 
 def _parser() -> argparse.ArgumentParser:

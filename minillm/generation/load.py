@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minillm.checkpoint.find import find
-from minillm.checkpoint.validation import read
+from minillm.checkpoint.find import find_checkpoint
+from minillm.checkpoint.validation import read_checkpoint
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.tokenizer import Tokenizer
 
@@ -30,7 +30,7 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]:
 
     from minillm.model import Decoder
 
-    checkpoint = read(find(ckpt_path), torch.tensor)
+    checkpoint = read_checkpoint(find_checkpoint(ckpt_path), torch.tensor)
     model = Decoder(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
     return model.eval(), checkpoint.tokenizer
@@ -48,5 +48,5 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer, dict[str, Any]]:
     Raises:
         ValueError: The file is not a complete checkpoint of this project.
     """
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, checkpoint.data

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from minillm.model.dropout import Dropout
-from minillm.model.norm import rms_normalized
+from minillm.model.norm import rms_normalize
 from minillm.model.position import RotaryPosition
 
 
@@ -73,7 +73,7 @@ class CausalSelfAttention(nn.Module):
         heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
         query_key, value = heads[:2], heads[2]
         if self.scale is not None:
-            query_key = rms_normalized(query_key) * self.scale.to(x.dtype)
+            query_key = rms_normalize(query_key) * self.scale.to(x.dtype)
         if self.rotary is not None:
             query_key = self.rotary(query_key)
         return *query_key, value

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from minillm.config import NORM_EPSILON
 
 
-def rms_normalized(x: Tensor) -> Tensor:
+def rms_normalize(x: Tensor) -> Tensor:
     """Scale each row of a tensor (..., C) to a mean square of 1.
 
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
@@ -27,4 +27,4 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., C) to (..., C)."""
-        return rms_normalized(x) * self.weight.to(x.dtype)
+        return rms_normalize(x) * self.weight.to(x.dtype)

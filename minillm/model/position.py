@@ -18,18 +18,18 @@ class RotaryPosition(nn.Module):
     Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", equation 14.
     """
 
-    turns: Tensor
+    rotations: Tensor
 
     def __init__(self, context_length: int, head_dim: int) -> None:
         super().__init__()
         speeds = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
         angles = torch.outer(torch.arange(context_length), speeds)
-        self.register_buffer("turns", torch.polar(torch.ones_like(angles), angles), persistent=False)  # e^(i angle)
+        self.register_buffer("rotations", torch.polar(torch.ones_like(angles), angles), persistent=False)  # e^(i angle)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., T, D) to (..., T, D): a pair as a complex number, times e^(i angle)."""
         pairs = x.float().reshape(*x.shape[:-1], -1, 2)
-        turned = torch.view_as_complex(pairs) * self.turns[: x.shape[-2]]
+        turned = torch.view_as_complex(pairs) * self.rotations[: x.shape[-2]]
         return torch.view_as_real(turned).flatten(start_dim=-2).to(x.dtype)
 
 

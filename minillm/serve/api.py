@@ -150,7 +150,7 @@ async def show_attention(wanted: AttentionRequest, request: Request) -> Attentio
             raise RefusedError(400, f"{name} must be below {number}, got {getattr(wanted, name)}", name)
     _, ids = encode(tokenizer, wanted.text, wanted.on_unknown, "text")
     ids = ids[-decoder.config.context_length :]
-    _, weights = await asyncio.to_thread(decoder.look, np.array([ids]))
+    _, weights = await asyncio.to_thread(decoder.logits_and_attention, np.array([ids]))
     rows = weights[wanted.layer, 0, wanted.head].astype(float).round(4).tolist()
     return Attention(
         tokens=[tokenizer.name(token) for token in ids], weights=[row[: t + 1] for t, row in enumerate(rows)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minillm.generation.generate import encode_prompt
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.serve.engine import Engine, Job
 from minillm.serve.errors import RefusedError
 from minillm.serve.logprobs import TokenLogprobs, score
@@ -150,7 +150,7 @@ class Answer:
         for seed in range(self._seed, self._seed + request.n):
             job = None
             if request.max_tokens:
-                settings = Settings(request.max_tokens, request.temperature, request.top_k, top_p, seed, stop)
+                settings = SamplingParams(request.max_tokens, request.temperature, request.top_k, top_p, seed, stop)
                 job = Job(Order(ids, settings, request.logprobs, request.processed_logprobs), self._changed)
             yield Wanted(text, ids, seed, job)
 
@@ -210,7 +210,7 @@ def encode(tokenizer: Tokenizer, text: str, on_unknown: OnUnknown, param: str = 
         RefusedError: It has a character that the model does not know, and that is an error.
     """
     if on_unknown != "error":
-        text = tokenizer.readable(text, replace=on_unknown == "replace")
+        text = tokenizer.handle_unknown(text, replace=on_unknown == "replace")
     try:
         return text, encode_prompt(tokenizer, text)
     except ValueError as error:

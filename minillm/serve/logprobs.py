@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minillm.generation.cache import Array
+from minillm.generation.kv_cache import Array
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import probabilities
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.tokenizer import Tokenizer
 
 
@@ -42,7 +42,7 @@ class Pending:
         processed: Report what the token is drawn from, after temperature and filters, and not what the model says.
     """
 
-    def __init__(self, tokenizer: Tokenizer, settings: Settings, count: int, processed: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, settings: SamplingParams, count: int, processed: bool) -> None:
         self._tokenizer, self._count = tokenizer, count
         self._choice = (settings.temperature, settings.top_k, settings.top_p) if processed else (1.0, None, None)
         self._decode = tokenizer.stream()
@@ -86,7 +86,7 @@ def score(decoder: NumpyDecoder, tokenizer: Tokenizer, ids: Sequence[int], count
         window = ids[begin : begin + context + 1]
         if begin + len(window) <= scored:
             break
-        logits, _ = decoder.look(np.array([window[:-1]]))
+        logits, _ = decoder.logits_and_attention(np.array([window[:-1]]))
         new = slice(scored - 1 - begin, None)
         for token, likely in zip(window[scored - begin :], probabilities(logits[0, new]), strict=True):
             about = describe(tokenizer, token, likely, count)

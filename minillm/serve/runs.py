@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from minillm.checkpoint.run_folder import RUNS, RunFolder, is_inside_runs, parse_samples
+from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, is_inside_runs, parse_samples
 from minillm.serve.schema import Measured, RunDetails, Sample
 
 MOST_POINTS = 400  # of a curve: a page has no more pixels
@@ -23,7 +23,7 @@ def details(run: str) -> RunDetails:
     Args:
         run: A name that `runs_of` gave.
     """
-    folder = RunFolder(RUNS / run)
+    folder = RunFolder(RUNS_FOLDER / run)
     table = csv.DictReader(_content(folder.metrics).splitlines())
     try:
         rows = list(table)

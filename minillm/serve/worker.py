@@ -19,11 +19,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from minillm.generation.batch import Batch, Row
+from minillm.generation.batch import ContinuousBatch, Sequence
 from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
-from minillm.generation.settings import Settings
-from minillm.generation.text import Text
+from minillm.generation.sampling_params import SamplingParams
+from minillm.generation.text_stream import TextStream
 from minillm.serve.logprobs import Pending, TokenLogprobs
 from minillm.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ class Order:
     """
 
     prompt: list[int]
-    settings: Settings
+    settings: SamplingParams
     num_logprobs: int | None
     processed: bool
     number: int = 0
@@ -77,10 +77,10 @@ class Making:
 
     def __init__(self, order: Order, tokenizer: Tokenizer) -> None:
         self.number = order.number
-        self.row = Row(order.prompt, order.settings)
+        self.row = Sequence(order.prompt, order.settings)
         self.num_tokens = 0
         self._most_tokens = order.settings.max_new_tokens
-        self._text = Text(tokenizer, order.settings.stop)
+        self._text = TextStream(tokenizer, order.settings.stop)
         self._logprobs = (
             None
             if order.num_logprobs is None
@@ -116,9 +116,9 @@ class Worker:
 
     def __init__(self, decoder: NumpyDecoder, tokenizer: Tokenizer, max_batch_size: int) -> None:
         self._tokenizer = tokenizer
-        self._batch = Batch(decoder, max_batch_size)
+        self._batch = ContinuousBatch(decoder, max_batch_size)
         self._waiting: dict[int, Making] = {}
-        self._growing: dict[Row, Making] = {}
+        self._growing: dict[Sequence, Making] = {}
         self._news: dict[int, Piece] = {}
         self._urgent: set[int] = set()  # what begins or ends is told at once
         self._told_at = 0.0
@@ -147,7 +147,7 @@ class Worker:
     def _take(self, message: dict[str, Any]) -> None:
         number = message.get("drop")
         if number is None:
-            arguments: dict[str, Any] = {**message, "settings": Settings(**message["settings"])}
+            arguments: dict[str, Any] = {**message, "settings": SamplingParams(**message["settings"])}
             order = Order(**arguments)
             self._waiting[order.number] = Making(order, self._tokenizer)
         else:

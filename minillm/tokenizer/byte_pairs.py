@@ -11,20 +11,21 @@ from typing import Any, ClassVar, Self
 
 Pair = tuple[int, int]
 
-BYTES = 256  # the first tokens are all bytes, so that there is no text that cannot be written
-LONGEST = 64  # characters of a kind that are taken together; so every text takes time in proportion to its length
-WORD = re.compile(  # pairs are made inside of these parts of a text, and never across
-    rf"""'(?:[sdmt]|ll|ve|re)                       # the ends of "it's" and "they'll"
-      |\ ?[^\W\d_]{{1,{LONGEST}}}                   # letters, with the blank before them
-      |\ ?\d{{1,3}}                                 # digits
-      |\ ?(?:[^\w\s]|_){{1,{LONGEST}}}[\r\n]{{0,{LONGEST}}}  # signs, with the ends of lines after them
-      |\s{{1,{LONGEST}}}(?!\S)                      # blanks, without the one that goes with what follows
+NUM_BYTES = 256  # the first tokens are all bytes, so that there is no text that cannot be written
+MAX_WORD_CHARACTERS = 64  # so that encoding takes time in proportion to the length of the text, whatever it contains
+_MOST = f"{{1,{MAX_WORD_CHARACTERS}}}"
+WORD_PATTERN = re.compile(  # pre-tokenization: pairs are merged within these parts of a text, never across them
+    rf"""'(?:[sdmt]|ll|ve|re)                 # contractions: the ends of "it's" and "they'll"
+      |\ ?[^\W\d_]{_MOST}                     # letters, with the space before them
+      |\ ?\d{{1,3}}                           # up to three digits
+      |\ ?(?:[^\w\s]|_){_MOST}[\r\n]{{0,{MAX_WORD_CHARACTERS}}}  # punctuation, with the line breaks after it
+      |\s{_MOST}(?!\S)                        # whitespace, without the space that belongs to the next word
       |\s""",
     re.VERBOSE,
 )
-BOUNDARY = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # where a word ends, whatever stands before and after
+BOUNDARY_PATTERN = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # where a word ends, whatever stands before and after
 END_OF_TEXT = "<|endoftext|>"
-LONGEST_TOKEN = 4 * (2 * LONGEST + 1)  # bytes
+MAX_TOKEN_BYTES = 4 * (2 * MAX_WORD_CHARACTERS + 1)  # bytes
 
 
 class BytePairTokenizer:
@@ -44,21 +45,21 @@ class BytePairTokenizer:
     Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
     """
 
-    SAVED: ClassVar = {"merges": list, "special_tokens": list}
-    beginning: ClassVar = "\n"  # of a text without a prompt
+    STATE_TYPES: ClassVar = {"merges": list, "special_tokens": list}
+    default_prompt: ClassVar = "\n"  # of a text without a prompt
 
     def __init__(self, merges: Sequence[Sequence[int]], special_tokens: Sequence[str] = (END_OF_TEXT,)) -> None:
         self.merges = [(first, second) for first, second in merges]
         self.special_tokens = list(special_tokens)
         if len(set(special_tokens)) < len(special_tokens):
             raise ValueError(f"special tokens have different names, got {', '.join(special_tokens)}")
-        self._bytes = [bytes([value]) for value in range(BYTES)]
+        self._bytes = [bytes([value]) for value in range(NUM_BYTES)]
         for first, second in self.merges:
             if not (0 <= first < len(self._bytes) and 0 <= second < len(self._bytes)):
                 raise ValueError(f"token {len(self._bytes)} is made of {first} and {second}, which come later")
             self._bytes.append(self._bytes[first] + self._bytes[second])
-            if len(self._bytes[-1]) > LONGEST_TOKEN:
-                raise ValueError(f"token {len(self._bytes) - 1} is longer than {LONGEST_TOKEN} bytes")
+            if len(self._bytes[-1]) > MAX_TOKEN_BYTES:
+                raise ValueError(f"token {len(self._bytes) - 1} is longer than {MAX_TOKEN_BYTES} bytes")
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         if len(self._ranks) < len(self.merges):
             raise ValueError("a pair is merged only once")
@@ -72,14 +73,14 @@ class BytePairTokenizer:
         """Learn merges: again and again the pair that stands together most often becomes a token.
 
         Args:
-            words: How often which part of a text stands there, as `words_of` takes it apart.
+            words: How often which part of a text stands there, as `pre_tokenize` takes it apart.
             vocab_size: Tokens in all.
             special_tokens: As for the class.
 
         Raises:
             ValueError: There are to be fewer tokens than bytes, or more than pairs that stand together twice.
         """
-        least = BYTES + len(special_tokens)
+        least = NUM_BYTES + len(special_tokens)
         if vocab_size < least:
             raise ValueError(f"vocab_size must be at least {least}, a token for each byte, got {vocab_size}")
         merges = learn_merges(words, vocab_size - least)
@@ -93,10 +94,10 @@ class BytePairTokenizer:
     @classmethod
     def from_text(cls, text: str, vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,)) -> Self:
         """As `from_words`, of a whole text."""
-        return cls.from_words(Counter(words_of(text)), vocab_size, special_tokens)
+        return cls.from_words(Counter(pre_tokenize(text)), vocab_size, special_tokens)
 
     @property
-    def saved(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """The arguments that make this tokenizer again, as plain values."""
         return {"merges": [list(pair) for pair in self.merges], "special_tokens": self.special_tokens}
 
@@ -117,7 +118,7 @@ class BytePairTokenizer:
             ValueError: It has half a surrogate pair, which is no character.
         """
         try:
-            return [token for word in words_of(text) for token in self._encode_word(word)]
+            return [token for word in pre_tokenize(text) for token in self._encode_word(word)]
         except UnicodeEncodeError as error:
             raise ValueError(f"{text[error.start]!r} in {text[:40]!r} is half a character") from error
 
@@ -130,7 +131,7 @@ class BytePairTokenizer:
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return lambda token: decoder.decode(self.token_bytes(token))
 
-    def grown(self, characters: Iterable[str]) -> Self:
+    def extended(self, characters: Iterable[str]) -> Self:
         """Itself: it can write every character already."""
         return self
 
@@ -147,7 +148,7 @@ class BytePairTokenizer:
         """How many characters begin in a token."""
         return sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(token))
 
-    def readable(self, text: str, replace: bool = False) -> str:
+    def handle_unknown(self, text: str, replace: bool = False) -> str:
         """The text without halves of surrogate pairs, which are no characters, or with ? in their place."""
         return text.encode("utf-8", errors="replace" if replace else "ignore").decode("utf-8")
 
@@ -166,19 +167,19 @@ class BytePairTokenizer:
             pair = min(pairwise(tokens), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if pair not in self._ranks:
                 break
-            tokens = replaced(tokens, pair, BYTES + self._ranks[pair])
+            tokens = merge(tokens, pair, NUM_BYTES + self._ranks[pair])
         return tokens
 
 
 def last_boundary(text: str) -> int:
     """Where a long text can be cut without cutting a word; its end, if there is no such place near it."""
     near = max(len(text) - 4096, 0)
-    return max((found.start() for found in BOUNDARY.finditer(text, near)), default=len(text)) or len(text)
+    return max((found.start() for found in BOUNDARY_PATTERN.finditer(text, near)), default=len(text)) or len(text)
 
 
-def words_of(text: str) -> list[str]:
+def pre_tokenize(text: str) -> list[str]:
     """Take a text apart into words, numbers, signs and blanks."""
-    return WORD.findall(text)
+    return WORD_PATTERN.findall(text)
 
 
 def learn_merges(words: Counter[str], most: int) -> list[Pair]:
@@ -220,18 +221,18 @@ def learn_merges(words: Counter[str], most: int) -> list[Pair]:
             continue
         if -count < 2:
             break
-        token, grown = BYTES + len(merges), set[Pair]()
+        token, grown = NUM_BYTES + len(merges), set[Pair]()
         merges.append(pair)
         for index in places.pop(pair):
             before = add(index, -1)
-            spelled[index] = replaced(spelled[index], pair, token)
+            spelled[index] = merge(spelled[index], pair, token)
             grown |= add(index, +1) - before
         for new in grown:
             heappush(heap, (-counts[new], new))
     return merges
 
 
-def replaced(tokens: list[int], pair: Pair, token: int) -> list[int]:
+def merge(tokens: list[int], pair: Pair, token: int) -> list[int]:
     """The tokens with `token` for every such pair, from the left."""
     result: list[int] = []
     for newest in tokens:

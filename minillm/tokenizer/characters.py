@@ -17,7 +17,7 @@ class CharTokenizer:
         ValueError: The alphabet is empty or repeats a character.
     """
 
-    SAVED: ClassVar = {"alphabet": str}
+    STATE_TYPES: ClassVar = {"alphabet": str}
     end_of_text: ClassVar[list[int]] = []  # nothing stands between two documents
 
     def __init__(self, alphabet: str) -> None:
@@ -31,17 +31,17 @@ class CharTokenizer:
         """The tokenizer whose alphabet is the sorted characters of a text."""
         return cls("".join(sorted(set(text))))
 
-    def grown(self, characters: Iterable[str]) -> Self:
+    def extended(self, characters: Iterable[str]) -> Self:
         """The tokenizer that knows these too: the ids of the others stay as they are."""
         return type(self)(self.alphabet + "".join(sorted(set(characters) - self._ids.keys())))
 
     @property
-    def beginning(self) -> str:
+    def default_prompt(self) -> str:
         """What a text without a prompt begins with: a new line, or else the first character."""
         return "\n" if "\n" in self._ids else self.alphabet[0]
 
     @property
-    def saved(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """The arguments that make this tokenizer again, as plain values."""
         return {"alphabet": self.alphabet}
 
@@ -82,7 +82,7 @@ class CharTokenizer:
         """How many characters a token stands for."""
         return 1
 
-    def readable(self, text: str, replace: bool = False) -> str:
+    def handle_unknown(self, text: str, replace: bool = False) -> str:
         """The text without the characters that are not known, or with the nearest known ones in their place."""
         unknown = set(text) - self._ids.keys()
         return text.translate({ord(character): self.nearest(character) if replace else "" for character in unknown})

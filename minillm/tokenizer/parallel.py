@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minillm.tokenizer import Tokenizer
-from minillm.tokenizer.byte_pairs import words_of
+from minillm.tokenizer.byte_pairs import pre_tokenize
 
 Piece = list[str]  # texts; an empty one stands for the end of a document
 _work: Callable[[Any], Any]  # what this process does, where it is one of several
@@ -31,7 +31,7 @@ def encode(pieces: Iterable[Piece], processes: int, tokenizer: Tokenizer, dtype:
 
 
 def _words(piece: Piece) -> Counter[str]:
-    return Counter(word for text in piece for word in words_of(text))
+    return Counter(word for text in piece for word in pre_tokenize(text))
 
 
 def _ids(tokenizer: Tokenizer, dtype: np.dtype[Any], piece: Piece) -> bytes:

@@ -128,7 +128,7 @@ class LanguageModel(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, the tokenizer (weights are of no use without it), and the seed that decides the windows."""
         checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
-        checkpoint["tokenizer"] = data_of(self.trainer).tokenizer.saved
+        checkpoint["tokenizer"] = data_of(self.trainer).tokenizer.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Prefer this run's settings to the checkpoint's; keep the hyper-parameters that only other versions know."""

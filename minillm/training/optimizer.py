@@ -7,8 +7,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a, b, c: chosen by Muon's author to raise small singular values fast
-STEPS = 5  # after which all lie between about 0.7 and 1.2
+NEWTON_SCHULZ_COEFFICIENTS = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # a, b, c: chosen by Muon's author to raise small singular values fast
+NEWTON_SCHULZ_STEPS = 5  # after which all lie between about 0.7 and 1.2
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
@@ -93,11 +97,11 @@ class Muon(torch.optim.Optimizer):
                 loss = closure()
         muon, *self.adamw.param_groups = self.param_groups  # one optimizer, as seen from outside
         self.adamw.state = self.state
-        self._step_of_muon(muon)
+        self._muon_step(muon)
         self.adamw.step()
         return loss
 
-    def _step_of_muon(self, group: dict[str, Any]) -> None:
+    def _muon_step(self, group: dict[str, Any]) -> None:
         by_shape: dict[torch.Size, list[Tensor]] = {}
         for matrix in group["params"]:
             if matrix.grad is not None:
@@ -110,11 +114,11 @@ class Muon(torch.optim.Optimizer):
                 mean.lerp_(matrix.grad, 1 - group["momentum"])
                 directions.append(matrix.grad.lerp(mean, group["momentum"]))  # Nesterov's: a step ahead
             length = group["lr"] * math.sqrt(max(1, rows / columns))
-            for matrix, direction in zip(matrices, orthogonalized(torch.stack(directions)), strict=True):
+            for matrix, direction in zip(matrices, orthogonalize(torch.stack(directions)), strict=True):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=length)
 
 
-def orthogonalized(matrices: Tensor) -> Tensor:
+def orthogonalize(matrices: Tensor) -> Tensor:
     """About the nearest orthogonal matrices: of U S Vᵀ nearly U Vᵀ, by the Newton-Schulz iteration.
 
     It takes every singular value s to a s + b s³ + c s⁵, again and again, which brings those above 0 near to 1.
@@ -125,12 +129,12 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     Returns:
         (N, R, C) in the same precision; computed in bf16, which is enough.
     """
-    a, b, c = NEWTON_SCHULZ
+    a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.transpose(1, 2) if tall else matrices).bfloat16()
     length = cast(Tensor, torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True))
     x = x / (length + 1e-7)  # no singular value is above 1
-    for _ in range(STEPS):
+    for _ in range(NEWTON_SCHULZ_STEPS):
         square = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.transpose(1, 2) if tall else x).to(matrices.dtype)

@@ -10,7 +10,7 @@ import torch
 
 import minillm
 from minillm.checkpoint import find as finding
-from minillm.checkpoint.find import find, newest_in, open_to_resume
+from minillm.checkpoint.find import find_checkpoint, newest_readable, open_to_resume
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.validation import Checkpoint
 from minillm.generation.load import load
@@ -34,11 +34,11 @@ def test_a_checkpoint_alone_gives_the_model_and_its_tokenizer(in_smoke_run: Path
 
 def test_best_last_and_a_run_folder_name_files(in_smoke_run: Path):
     best, last = (in_smoke_run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    assert (find("best").resolve(), find("last").resolve()) == (best, last)
+    assert (find_checkpoint("best").resolve(), find_checkpoint("last").resolve()) == (best, last)
     for folder in (in_smoke_run, in_smoke_run / "checkpoints"):
-        assert find(folder) == best
+        assert find_checkpoint(folder) == best
         assert open_to_resume(folder)[0].path == last
-    assert open_to_resume(best)[0].path == find(best) == best
+    assert open_to_resume(best)[0].path == find_checkpoint(best) == best
 
 
 def test_best_is_that_of_the_newest_run(tmp_path: Path):
@@ -47,38 +47,38 @@ def test_best_is_that_of_the_newest_run(tmp_path: Path):
         file.parent.mkdir(parents=True)
         file.touch()
         os.utime(file, (1000 - age, 1000 - age))
-    assert find("best") == Path("lightning_logs/a/version_10/checkpoints/best.ckpt")
+    assert find_checkpoint("best") == Path("lightning_logs/a/version_10/checkpoints/best.ckpt")
 
 
 def test_last_is_the_newest_file_that_loads_and_a_damaged_one_is_named(in_smoke_run: Path, tmp_path: Path):
     run = tmp_path / "version_0"
     shutil.copytree(in_smoke_run, run)
     last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    assert newest_in(run / "checkpoints").path == last
+    assert newest_readable(run / "checkpoints").path == last
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.warns(UserWarning, match=r"passed over: .*last\.ckpt is not a whole MiniLLM checkpoint: .* cut off"):
-        assert newest_in(run / "checkpoints").path == best
+        assert newest_readable(run / "checkpoints").path == best
     best.write_bytes(b"")
     with (
         pytest.warns(UserWarning, match=r"(last\.ckpt .* cut off|best\.ckpt .* it is empty)"),
         pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"),
     ):
-        newest_in(run / "checkpoints")
+        newest_readable(run / "checkpoints")
 
 
 def test_a_checkpoint_that_may_not_be_read_is_not_passed_over_for_it_may_be_whole(
     in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    read = finding.read
+    read = finding.read_checkpoint
 
     def forbidden(path: Path, as_tensor: Callable[[Any], Any]) -> Checkpoint:
         if path.name == "last.ckpt":
             raise PermissionError(f"not allowed to read {path.name}")
         return read(path, as_tensor)
 
-    monkeypatch.setattr(finding, "read", forbidden)
+    monkeypatch.setattr(finding, "read_checkpoint", forbidden)
     with pytest.raises(PermissionError, match=r"not allowed to read last\.ckpt"):
-        newest_in(in_smoke_run / "checkpoints")
+        newest_readable(in_smoke_run / "checkpoints")
     best = in_smoke_run / "checkpoints" / "best.ckpt"
     assert open_to_resume(best)[1] is None  # a new run folder: what cannot be read may have more steps
 
@@ -114,7 +114,7 @@ def test_a_run_goes_on_in_its_folder_unless_it_has_more_steps_already(in_smoke_r
 def test_the_checkpoint_of_the_most_steps_is_gone_on_from_and_of_equals_the_last(in_smoke_run: Path):
     for best, newest in ((19, "last"), (20, "last"), (21, "best")):
         with_steps(in_smoke_run, best=best, last=20)
-        assert newest_in(in_smoke_run / "checkpoints").path.stem == newest
+        assert newest_readable(in_smoke_run / "checkpoints").path.stem == newest
         assert open_to_resume(in_smoke_run)[0].path.stem == open_to_resume("last")[0].path.stem == newest
 
 
@@ -136,10 +136,10 @@ def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
         (other, "last"): 2,
     }.items():
         os.utime(run / "checkpoints" / f"{kind}.ckpt", (time, time))
-    assert find("last").resolve() == other / "checkpoints" / "last.ckpt"
+    assert find_checkpoint("last").resolve() == other / "checkpoints" / "last.ckpt"
     os.utime(in_smoke_run / "checkpoints" / "last.ckpt", (5, 5))
-    assert find("last").resolve() == in_smoke_run / "checkpoints" / "last.ckpt"
-    assert find("best").resolve() == other / "checkpoints" / "best.ckpt"
+    assert find_checkpoint("last").resolve() == in_smoke_run / "checkpoints" / "last.ckpt"
+    assert find_checkpoint("best").resolve() == other / "checkpoints" / "best.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,6 @@ def test_a_name_that_means_no_checkpoint_is_refused(name: str, message: str):
     Path("checkpoints/best.ckpt").touch()
     Path("lightning_logs/a/checkpoints/best.ckpt").mkdir(parents=True)
     Path("lightning_logs/a/checkpoints/last.ckpt").mkdir()
-    for look in (find, open_to_resume):
+    for look in (find_checkpoint, open_to_resume):
         with pytest.raises(ValueError, match=f"^{message}"):
             look(name)

@@ -16,7 +16,7 @@ import yaml
 
 import minillm as package
 from minillm.checkpoint.format import FORMAT, NewerFormatError, check_format
-from minillm.checkpoint.validation import read
+from minillm.checkpoint.validation import read_checkpoint
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -132,7 +132,7 @@ def test_what_an_earlier_version_did_not_write_has_its_default(in_smoke_run: Pat
             del checkpoint[part][name]
     del checkpoint["format"], checkpoint["versions"]
     torch.save(checkpoint, "older.ckpt")
-    assert read(Path("older.ckpt")).config.activation == "relu"
+    assert read_checkpoint(Path("older.ckpt")).config.activation == "relu"
     assert minillm("predict", "--ckpt_path", "older.ckpt", "--prompt", "A", "--max_new_tokens", 5)[0] == 0
     assert minillm("validate", "--ckpt_path", "older.ckpt", "--trainer.limit_val_batches", 2)[0] == 0
     assert minillm("fit", "--config", "smoke", "--ckpt_path", "older.ckpt", "--trainer.max_steps", 21)[0] == 0
@@ -154,7 +154,7 @@ def test_what_only_a_later_version_knows_is_kept_and_said(in_smoke_run: Path, mi
 
 def test_other_settings_of_the_data_in_a_checkpoint_are_not_obeyed(in_smoke_run: Path, minillm: Run):
     path = written(in_smoke_run / "checkpoints" / "last.ckpt", datamodule_hyper_parameters={"num_workers": 5000})
-    assert "num_workers" not in read(path).data
+    assert "num_workers" not in read_checkpoint(path).data
     code, out, _ = minillm("validate", "--ckpt_path", path, "--print_config")
     assert (code, yaml.safe_load(out)["data"]["num_workers"]) == (0, 0)
     assert minillm("validate", "--ckpt_path", path, "--trainer.limit_val_batches", 2)[0] == 0
@@ -164,7 +164,7 @@ def test_rotary_positions_cannot_claim_a_context_that_fills_the_memory(minillm: 
     assert minillm("fit", "--config", "smoke", "--model.position", "rotary", "--trainer.max_steps", 1)[0] == 0
     path = written(RUN / "checkpoints" / "last.ckpt", hyper_parameters={"context_length": 10**9})
     with pytest.raises(ValueError, match="context_length 1000000000 is more than 1048576"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_formats_up_to_the_present_one_are_known_and_no_number_is_the_first():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from minillm.checkpoint.format import NewerFormatError
-from minillm.checkpoint.validation import MAX_CONTEXT_LENGTH, check_tensor, read
+from minillm.checkpoint.validation import MAX_CONTEXT_LENGTH, check_tensor, read_checkpoint
 from minillm.config import ModelConfig
 from minillm.model import Decoder
 
@@ -42,7 +42,7 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
 
 def test_a_checkpoint_says_what_was_saved():
     good = content()
-    checkpoint = read(saved(good), torch.tensor)
+    checkpoint = read_checkpoint(saved(good), torch.tensor)
     assert (checkpoint.path, checkpoint.step, checkpoint.seed) == (Path("file.ckpt"), 20, 5)
     assert checkpoint.config == ModelConfig(**CONFIG)
     assert checkpoint.hyper_parameters == good["hyper_parameters"]
@@ -56,42 +56,42 @@ def test_a_part_that_is_missing_or_of_another_type_is_refused_by_name(part: str)
     good = content()
     for wrong in ({name: good[name] for name in good if name != part}, {**good, part: "x"}):
         with pytest.raises(ValueError, match=f"file.ckpt is not a whole MiniLLM checkpoint: it has no {part}$"):
-            read(saved(wrong))
+            read_checkpoint(saved(wrong))
 
 
 def test_of_a_later_format_nothing_else_is_said():
     with pytest.raises(NewerFormatError, match=r"^file\.ckpt has format 3"):
-        read(saved({"format": 3, "weights": 1}))
+        read_checkpoint(saved({"format": 3, "weights": 1}))
 
 
 @pytest.mark.parametrize("wrong", [[content()], "text", None])
 def test_what_is_not_a_dictionary_is_refused(wrong: object):
     with pytest.raises(ValueError, match="it is something else"):
-        read(saved(wrong))
+        read_checkpoint(saved(wrong))
 
 
 @pytest.mark.parametrize(("name", "largest"), [("seed", 2**32 - 1), ("global_step", 2**62)])
 def test_seeds_and_steps_are_whole_numbers_in_their_range(name: str, largest: int):
     for value in (0, largest):
-        assert read(saved({**content(), name: value})).content[name] == value
+        assert read_checkpoint(saved({**content(), name: value})).content[name] == value
     for value in (-1, largest + 1, True):
         with pytest.raises(ValueError, match=f"its {name} is out of range"):
-            read(saved({**content(), name: value}))
+            read_checkpoint(saved({**content(), name: value}))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [1], (), {}])
 def test_hyper_parameters_are_words_switches_and_finite_numbers(value: object):
     for fine in ("x", True, 1, 0.5, None):
-        assert read(saved(changed("hyper_parameters", future=fine))).hyper_parameters["future"] == fine
+        assert read_checkpoint(saved(changed("hyper_parameters", future=fine))).hyper_parameters["future"] == fine
     with pytest.raises(ValueError, match="its future is not a string, a bool or a finite number"):
-        read(saved(changed("hyper_parameters", future=value)))
+        read_checkpoint(saved(changed("hyper_parameters", future=value)))
 
 
 def test_names_of_hyper_parameters_are_strings():
     wrong = content()
     wrong["hyper_parameters"][7] = 1
     with pytest.raises(ValueError, match="a name of its hyper_parameters is not a string"):
-        read(saved(wrong))
+        read_checkpoint(saved(wrong))
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_names_of_hyper_parameters_are_strings():
 )
 def test_settings_of_the_data_are_of_their_types(name: str, kind: str, wrong: list[object], fine: list[object]):
     for value in fine:
-        assert read(saved(changed("datamodule_hyper_parameters", **{name: value}))).data[name] == value
+        assert read_checkpoint(saved(changed("datamodule_hyper_parameters", **{name: value}))).data[name] == value
     for value in wrong:
         with pytest.raises(ValueError, match=f"its {name} must be of type {kind}, got {value!r}$"):
-            read(saved(changed("datamodule_hyper_parameters", **{name: value})))
+            read_checkpoint(saved(changed("datamodule_hyper_parameters", **{name: value})))
 
 
 @pytest.mark.parametrize("name", ["vocab_size", "context_length"])
@@ -117,34 +117,37 @@ def test_a_size_without_a_default_must_be_there(name: str):
     wrong = content()
     del wrong["hyper_parameters"][name]
     with pytest.raises(ValueError, match=f"its hyper_parameters have no {name}"):
-        read(saved(wrong))
+        read_checkpoint(saved(wrong))
 
 
 @pytest.mark.parametrize("name", [name for name in asdict(ModelConfig(3, 7)) if name not in CONFIG])
 def test_a_setting_of_the_model_that_was_not_written_has_its_default(name: str):
     older = content()
     del older["hyper_parameters"][name]
-    assert read(saved(older)).config == ModelConfig(**CONFIG)
+    assert read_checkpoint(saved(older)).config == ModelConfig(**CONFIG)
 
 
 def test_a_model_has_at_most_as_many_layers_as_weights():
     count = len(content()["state_dict"])
     with pytest.raises(ValueError, match=f"do not fit together .{count + 1} layers, but {count} weights"):
-        read(saved(changed("hyper_parameters", num_layers=count + 1)))
+        read_checkpoint(saved(changed("hyper_parameters", num_layers=count + 1)))
     with pytest.raises(ValueError, match="the weights' names differ"):
-        read(saved(changed("hyper_parameters", num_layers=count)))
+        read_checkpoint(saved(changed("hyper_parameters", num_layers=count)))
 
 
 def test_positions_without_weights_are_at_most_a_million_and_some():
-    assert read(saved(changed("hyper_parameters", context_length=2**20))).config.context_length == MAX_CONTEXT_LENGTH
+    assert (
+        read_checkpoint(saved(changed("hyper_parameters", context_length=2**20))).config.context_length
+        == MAX_CONTEXT_LENGTH
+    )
     with pytest.raises(ValueError, match="context_length 1048577 is more than 1048576"):
-        read(saved(changed("hyper_parameters", context_length=2**20 + 1)))
+        read_checkpoint(saved(changed("hyper_parameters", context_length=2**20 + 1)))
 
 
 def test_a_tokenizer_with_another_number_of_tokens_is_refused():
     for alphabet in ("ab", "abcd"):
         with pytest.raises(ValueError, match=f"do not fit together .{len(alphabet)} tokens for the 3 of the model"):
-            read(saved({**content(), "tokenizer": {"alphabet": alphabet}}))
+            read_checkpoint(saved({**content(), "tokenizer": {"alphabet": alphabet}}))
 
 
 def test_a_weight_too_many_or_too_few_is_refused_by_name():
@@ -153,7 +156,7 @@ def test_a_weight_too_many_or_too_few_is_refused_by_name():
     del fewer["state_dict"]["model.final_norm.weight"]
     for wrong, name in ((more, "model.more.weight"), (fewer, "model.final_norm.weight")):
         with pytest.raises(ValueError, match=f"do not fit together .the weights' names differ: {name}"):
-            read(saved(wrong))
+            read_checkpoint(saved(wrong))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ def test_a_weight_too_many_or_too_few_is_refused_by_name():
 )
 def test_a_weight_of_another_shape_type_or_without_finite_numbers_is_refused_by_name(weight: Any, message: str):
     with pytest.raises(ValueError, match=f"do not fit together .model.final_norm.weight {message}"):
-        read(saved(changed("state_dict", **{"model.final_norm.weight": weight})))
+        read_checkpoint(saved(changed("state_dict", **{"model.final_norm.weight": weight})))
     with pytest.raises(ValueError, match=f"^w {message}"):
         check_tensor("w", weight, (4,))
 
@@ -182,11 +185,11 @@ def test_arrays_and_tensors_of_the_shape_are_fine():
 
 def test_a_file_that_cannot_be_read_is_not_said_to_be_damaged():
     with pytest.raises(FileNotFoundError):
-        read(Path("missing.ckpt"))
+        read_checkpoint(Path("missing.ckpt"))
 
 
 def test_a_file_that_was_damaged_is_said_to_be_in_a_line_with_its_name():
     path = saved(content())
     path.write_bytes(path.read_bytes().replace(b"global_step", b"global\xffstep"))
     with pytest.raises(ValueError, match=r"^file\.ckpt is not a whole MiniLLM checkpoint: it was cut off or damaged"):
-        read(path)
+        read_checkpoint(path)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.commands.config_files import locate, shipped
+from minillm.commands.config_files import locate, packaged_configs
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,7 +50,9 @@ def test_later_configurations_and_flags_win(minillm: Run):
 
 
 def test_a_name_that_is_unknown_is_refused_with_those_that_are_known():
-    with pytest.raises(ValueError, match=f"no configuration is named 'tiny': give one of {', '.join(shipped())}, or a"):
+    with pytest.raises(
+        ValueError, match=f"no configuration is named 'tiny': give one of {', '.join(packaged_configs())}, or a"
+    ):
         locate("tiny")
 
 

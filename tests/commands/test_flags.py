@@ -3,14 +3,14 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from minillm.commands.flags import NOT_FLAGS, SECTIONS, WITHOUT_SECTION, arguments
+from minillm.commands.flags import NOT_FLAGS, SECTIONS, TOP_LEVEL_FLAGS, arguments
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 def test_the_flags_read_from_source_are_those_that_the_command_takes(minillm: Run):
     settings = yaml.safe_load(minillm("fit", "--print_config")[1])
-    assert set(settings) <= {*SECTIONS, *WITHOUT_SECTION, "trainer", "format"}
+    assert set(settings) <= {*SECTIONS, *TOP_LEVEL_FLAGS, "trainer", "format"}
     for section in SECTIONS:
         names = {name for name in arguments(section) if f"{section}.{name}" not in NOT_FLAGS}
         assert names == set(settings[section])
@@ -18,7 +18,7 @@ def test_the_flags_read_from_source_are_those_that_the_command_takes(minillm: Ru
 
 def test_the_defaults_in_the_help_are_those_of_the_command(minillm: Run):
     settings = yaml.safe_load(minillm("fit", "--print_config")[1])
-    assert f"(default: {settings['seed_everything']})" in WITHOUT_SECTION["seed_everything"]
+    assert f"(default: {settings['seed_everything']})" in TOP_LEVEL_FLAGS["seed_everything"]
     for section in SECTIONS:
         for name, argument in arguments(section).items():
             if f"{section}.{name}" not in NOT_FLAGS:

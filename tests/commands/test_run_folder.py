@@ -9,7 +9,7 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.checkpoint import find as finding
-from minillm.checkpoint.find import find
+from minillm.checkpoint.find import find_checkpoint
 from minillm.commands.parser import first_reason
 from tests.conftest import CONFIGS
 
@@ -41,7 +41,7 @@ def test_a_run_has_one_folder_with_everything_whatever_loggers_are_added(logger:
     assert files(run) >= PROMISED
     assert len([name for name in files(run) if name.startswith("events.out.tfevents.")]) == 1
     assert Path("elsewhere").exists() == (len(logger) > 1)
-    assert find("best") == run / "checkpoints" / "best.ckpt"
+    assert find_checkpoint("best") == run / "checkpoints" / "best.ckpt"
     code, out, _ = minillm(*FIT, *logger, "--ckpt_path", "last", "--trainer.max_steps", 30)
     assert code == 0
     assert f"from step 20, into {run}\n" in out
@@ -92,14 +92,14 @@ def test_a_run_of_a_nested_name_is_resumed_in_its_folder(minillm: Run):
 def test_resuming_reads_no_checkpoint_twice(
     name: str, in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    read, paths = finding.read, []
+    read, paths = finding.read_checkpoint, []
 
     def counted(path: Path, *args: object):
         paths.append(path)
         return read(path, *args)  # pyright: ignore[reportArgumentType]
 
     for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.trainer_cli"):
-        monkeypatch.setattr(f"{module}.read", counted)
+        monkeypatch.setattr(f"{module}.read_checkpoint", counted)
     assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
     assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
 

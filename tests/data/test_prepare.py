@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minillm.data import prepare as module
-from minillm.data.prepare import Prepared, prepare
+from minillm.data.prepare import TokenizedCorpus, prepare
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer
 
 TEXT = "".join(f"Line {n}: häuser,  at {n * 7919 % 1000} o'clock\n\n" for n in range(400))
@@ -25,7 +25,7 @@ def corpus(tmp_path: Path) -> str:
     return str(tmp_path / "text.txt")
 
 
-def read(prepared: Prepared) -> tuple[str, str]:
+def read(prepared: TokenizedCorpus) -> tuple[str, str]:
     decode = prepared.tokenizer.decode
     return decode(prepared.train.tokens[:].tolist()), decode(prepared.val.tokens[:].tolist())
 
@@ -40,7 +40,7 @@ def test_the_first_90_percent_of_the_characters_are_for_training(corpus: str, vo
 
 def test_byte_pairs_are_learned_from_the_training_part_alone(corpus: str):
     prepared = prepare(corpus, vocab_size=300)
-    assert prepared.tokenizer.saved == BytePairTokenizer.from_text(TEXT[: int(0.9 * len(TEXT))], 300).saved
+    assert prepared.tokenizer.state == BytePairTokenizer.from_text(TEXT[: int(0.9 * len(TEXT))], 300).state
 
 
 @pytest.mark.parametrize("vocab_size", [None, 300])
@@ -50,7 +50,7 @@ def test_pieces_and_processes_change_nothing(corpus: str, vocab_size: int | None
     monkeypatch.setattr(module, "PIECE", 1000)
     monkeypatch.setattr(module, "LONG", 1)
     found = prepare(corpus, vocab_size=vocab_size)
-    assert found.tokenizer.saved == expected.tokenizer.saved
+    assert found.tokenizer.state == expected.tokenizer.state
     assert found.train.tokens[:].tolist() == expected.train.tokens[:].tolist()
     assert found.val.tokens[:].tolist() == expected.val.tokens[:].tolist()
 

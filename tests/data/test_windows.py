@@ -123,7 +123,7 @@ def test_shuffled_windows_see_nearly_every_token_once_before_any_twice(length: i
     context_length = min(context_length, length - 1)
     whole = ShuffledWindows(torch.arange(length), context_length, 1, seed)
     for number in (0, 3):
-        batches = [whole[number * whole.per_pass + n] for n in range(whole.per_pass)]
+        batches = [whole[number * whole.windows_per_epoch + n] for n in range(whole.windows_per_epoch)]
         targets = sorted(torch.cat([batch[0, 1:] for batch in batches]).tolist())
         assert targets == list(range(targets[0], targets[0] + len(targets)))  # none twice, none left out in between
         assert targets[0] <= context_length
@@ -134,7 +134,7 @@ def test_shuffled_windows_see_nearly_every_token_once_before_any_twice(length: i
 def test_shuffled_windows_come_in_another_order_from_other_places_in_every_pass():
     windows = ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=5)
     first, second = (windows[n][:, 0].tolist() for n in (0, 1))
-    assert len(first) == windows.per_pass
+    assert len(first) == windows.windows_per_epoch
     assert sorted(first) != first
     assert {start % 7 for start in first} != {start % 7 for start in second}
     assert windows[0].tolist() == ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=5)[0].tolist()

@@ -5,15 +5,20 @@ import pytest
 import torch
 
 from minillm.config import ModelConfig
-from minillm.generation.batch import Batch, Row
+from minillm.generation.batch import ContinuousBatch, Sequence
 from minillm.generation.generate import generate_ids
 from minillm.generation.numpy_decoder import NumpyDecoder
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.model import Decoder
 
 V, CONTEXT = 13, 11
 PARTS = [{}, {"position": "rotary", "norm": "rms", "query_key_norm": True, "activation": "swiglu", "token_shift": True}]
-SETTINGS = [Settings(0x7FFF, 0.0), Settings(seed=1), Settings(seed=2, top_k=3), Settings(seed=3, top_p=0.7)]
+SETTINGS = [
+    SamplingParams(0x7FFF, 0.0),
+    SamplingParams(seed=1),
+    SamplingParams(seed=2, top_k=3),
+    SamplingParams(seed=3, top_p=0.7),
+]
 
 
 @pytest.fixture(scope="module", params=PARTS, ids=["reference", "everything else"])
@@ -26,7 +31,7 @@ def decoder(request: pytest.FixtureRequest) -> NumpyDecoder:
     return NumpyDecoder.of(model)
 
 
-def alone(decoder: NumpyDecoder, prompt: list[int], settings: Settings, count: int) -> list[int]:
+def alone(decoder: NumpyDecoder, prompt: list[int], settings: SamplingParams, count: int) -> list[int]:
     made = generate_ids(decoder, np.array(prompt), [random.Random(settings.seed)], settings)
     return [int(newest[0]) for newest, _ in zip(made, range(count), strict=False)]
 
@@ -36,11 +41,11 @@ def test_texts_that_come_and_go_are_those_written_alone(decoder: NumpyDecoder):
     chance = random.Random(0)
     prompts = [[chance.randrange(V) for _ in range(chance.randrange(1, 2 * CONTEXT))] for _ in range(20)]
     lengths = [chance.randrange(1, 4 * CONTEXT) for _ in prompts]
-    batch, made, coming, there = Batch(decoder, capacity=6), [[] for _ in prompts], list(range(20)), {}
+    batch, made, coming, there = ContinuousBatch(decoder, capacity=6), [[] for _ in prompts], list(range(20)), {}
     while coming or there:
         while coming and len(batch) < batch.capacity and chance.random() < 0.4:
             number = coming.pop()
-            row = Row(prompts[number], SETTINGS[number % 4])
+            row = Sequence(prompts[number], SETTINGS[number % 4])
             there[row] = number
             batch.add(row)
         for row in batch.step() if there else []:
@@ -52,20 +57,23 @@ def test_texts_that_come_and_go_are_those_written_alone(decoder: NumpyDecoder):
 
 
 def test_a_text_may_leave_before_it_was_read(decoder: NumpyDecoder):
-    batch = Batch(decoder, capacity=8)
-    rows = [Row([1, 2, 3], Settings(seed=seed)) for seed in range(8)]
+    batch = ContinuousBatch(decoder, capacity=8)
+    rows = [Sequence([1, 2, 3], SamplingParams(seed=seed)) for seed in range(8)]
     for row in rows:
         batch.add(row)
     for row in rows[::2]:
         batch.remove(row)
     assert batch.step() == rows[1::2]
     assert [row.window[-1] for row in rows[1::2]] == [
-        alone(decoder, [1, 2, 3], Settings(seed=n), 1)[0] for n in (1, 3, 5, 7)
+        alone(decoder, [1, 2, 3], SamplingParams(seed=n), 1)[0] for n in (1, 3, 5, 7)
     ]
 
 
 def test_the_scores_are_those_that_the_newest_token_was_chosen_by(decoder: NumpyDecoder):
-    batch, rows = Batch(decoder, 3), [Row([token], Settings(temperature=0.0)) for token in (1, 2, 3)]
+    batch, rows = (
+        ContinuousBatch(decoder, 3),
+        [Sequence([token], SamplingParams(temperature=0.0)) for token in (1, 2, 3)],
+    )
     for row in rows:
         batch.add(row)
     for _ in range(3 * CONTEXT):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from minillm.config import ModelConfig
-from minillm.generation.generate import generate, generate_ids, write
+from minillm.generation.generate import generate, generate_batch, generate_ids
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import sample
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer
 
@@ -61,15 +61,17 @@ def test_a_shorter_text_is_the_beginning_of_a_longer_one(model: Decoder):
 
 def test_a_text_does_not_depend_on_its_neighbours_in_a_batch(model: Decoder):
     decoder, prompt, seeds = NumpyDecoder.of(model), np.array([1, 2]), (5, 6, 7)
-    together = np.stack(list(generate_ids(decoder, prompt, [random.Random(seed) for seed in seeds], Settings(20)))).T
+    together = np.stack(
+        list(generate_ids(decoder, prompt, [random.Random(seed) for seed in seeds], SamplingParams(20)))
+    ).T
     for row, seed in zip(together, seeds, strict=True):
-        alone = list(generate_ids(decoder, prompt, [random.Random(seed)], Settings(20)))
+        alone = list(generate_ids(decoder, prompt, [random.Random(seed)], SamplingParams(20)))
         assert row.tolist() == np.concatenate(alone).tolist()
 
 
 def test_texts_written_together_are_those_written_alone_and_each_ends_at_its_own_stop_string(model: Decoder):
-    settings, together = Settings(40, stop=("ab", "e")), defaultdict(str)
-    for number, piece in write(NumpyDecoder.of(model), TOKENIZER, "ab", settings, range(6)):
+    settings, together = SamplingParams(40, stop=("ab", "e")), defaultdict(str)
+    for number, piece in generate_batch(NumpyDecoder.of(model), TOKENIZER, "ab", settings, range(6)):
         together[number] += piece
     alone = {seed: text(model, seed=seed, stop=("ab", "e")) for seed in range(6)}
     assert together == {seed: made for seed, made in alone.items() if made}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from minillm.checkpoint.find import find
+from minillm.checkpoint.find import find_checkpoint
 from minillm.serve.api import create_app
 from minillm.serve.limits import Limits
 from minillm.serve.server import Server
@@ -19,7 +19,7 @@ from tests.serve.client import until
 def serving(api_key: str | None = None, **limits: Any) -> Generator[str]:
     """Serve the working folder's best checkpoint from a thread; the address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(create_app(find("best"), Limits(**limits), api_key), grace=0.2)
+    server = Server(create_app(find_checkpoint("best"), Limits(**limits), api_key), grace=0.2)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     until(lambda: server.started)

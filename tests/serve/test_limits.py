@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
-from minillm.checkpoint.find import find
+from minillm.checkpoint.find import find_checkpoint
 from minillm.serve import api, guard, server
 from minillm.serve.limits import Limits
 from tests.serve.client import BODY, ask, begin, error, texts, until
@@ -154,7 +154,7 @@ def test_a_signal_lets_texts_finish_and_then_ends_the_program(in_smoke_run: Path
 
 def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path):
     listening = socket.create_server(("127.0.0.1", 0))
-    stopping = server.Server(api.create_app(find("best"), Limits()), grace=0.1)
+    stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), grace=0.1)
     thread = threading.Thread(target=stopping.run, args=([listening],))
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"

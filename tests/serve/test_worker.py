@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from minillm.checkpoint.find import find
-from minillm.generation.generate import write
+from minillm.checkpoint.find import find_checkpoint
+from minillm.generation.generate import generate_batch
 from minillm.generation.load import load_numpy
-from minillm.generation.settings import Settings
+from minillm.generation.sampling_params import SamplingParams
 from minillm.serve import models as models_module
 from minillm.serve import worker
 from minillm.serve.limits import Limits
@@ -34,7 +34,7 @@ def order(number: int, prompt: list[int], seed: int, num_tokens: int) -> dict[st
 
 
 def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path):
-    decoder, tokenizer, _ = load_numpy(find("best"))
+    decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
     inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     for number in range(5):  # more than there is room for
         inbox.put(order(number, tokenizer.encode("ROMEO:"), seed=number, num_tokens=90))
@@ -45,7 +45,7 @@ def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path)
         if all(made and made[-1].finish_reason for made in pieces.values()):
             inbox.put(None)
     for number, made in pieces.items():
-        alone = write(decoder, tokenizer, "ROMEO:", Settings(90, 1.0, None, None, number, ()), [number])
+        alone = generate_batch(decoder, tokenizer, "ROMEO:", SamplingParams(90, 1.0, None, None, number, ()), [number])
         assert "".join(piece.text for piece in made) == "".join(text for _, text in alone)
         assert made[0].num_tokens == 1
         assert sum(piece.num_tokens for piece in made) == 90
@@ -54,7 +54,7 @@ def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path)
 
 def test_what_is_not_wanted_any_more_is_not_made(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker, "PAUSE", 60.0)  # only what begins or ends is told, however slow this machine is
-    decoder, tokenizer, _ = load_numpy(find("best"))
+    decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
     inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     for number in range(3):
         inbox.put(order(number, [1], seed=number, num_tokens=10**6))
@@ -98,10 +98,10 @@ def test_a_worker_that_dies_is_replaced(serve_here: Callable[..., Any], monkeypa
 
 def test_a_checkpoint_that_was_written_anew_takes_the_place_of_the_old(in_smoke_run: Path):
     async def check() -> None:
-        models = Models(find("best"), Limits(num_workers=1))
+        models = Models(find_checkpoint("best"), Limits(num_workers=1))
         name, engine = await models.get()
         assert (await models.get(name))[1] is engine
-        os.utime(find("best"))
+        os.utime(find_checkpoint("best"))
         _, newer = await models.get(name)
         assert newer is not engine
         assert not engine.is_alive
@@ -117,7 +117,7 @@ def test_a_server_that_is_full_of_models_lets_the_one_go_that_was_not_used_for_l
     monkeypatch.setattr(models_module, "MOST_LOADED", 1)
 
     async def check() -> None:
-        models = Models(find("best"), Limits(num_workers=1))
+        models = Models(find_checkpoint("best"), Limits(num_workers=1))
         _, first = await models.get("smoke/version_0/best")
         _, second = await models.get("smoke/version_0/last")
         assert (first.is_alive, second.is_alive) == (False, True)

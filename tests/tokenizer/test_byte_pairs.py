@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.data.corpus import load_text
-from minillm.tokenizer import BytePairTokenizer, restored
-from minillm.tokenizer.byte_pairs import END_OF_TEXT, LONGEST, WORD, last_boundary, learn_merges, words_of
+from minillm.tokenizer import BytePairTokenizer, tokenizer_from_state
+from minillm.tokenizer.byte_pairs import (
+    END_OF_TEXT,
+    MAX_WORD_CHARACTERS,
+    WORD_PATTERN,
+    last_boundary,
+    learn_merges,
+    pre_tokenize,
+)
 
 TIKTOKENS_PATTERN = (  # ours, as Rust's regular expressions say it
     r"'(?:[sdmt]|ll|ve|re)| ?[\p{L}\p{Nl}\p{No}]{1,64}| ?\p{Nd}{1,3}"
@@ -90,8 +97,8 @@ def test_any_text_survives_the_round_trip(tokenizer: BytePairTokenizer, text: st
 
 @given(st.text())
 def test_no_character_is_lost_where_words_are_cut(text: str):
-    assert "".join(words_of(text)) == text
-    assert all(len(word) <= 2 * LONGEST + 1 for word in words_of(text))
+    assert "".join(pre_tokenize(text)) == text
+    assert all(len(word) <= 2 * MAX_WORD_CHARACTERS + 1 for word in pre_tokenize(text))
 
 
 @given(LETTERS, LETTERS)
@@ -121,9 +128,9 @@ def test_the_name_of_a_special_token_in_a_text_is_text(tokenizer: BytePairTokeni
 
 
 def test_what_is_saved_makes_the_same_tokenizer_again(tokenizer: BytePairTokenizer):
-    for again in (restored(tokenizer.saved), pickle.loads(pickle.dumps(tokenizer))):
+    for again in (tokenizer_from_state(tokenizer.state), pickle.loads(pickle.dumps(tokenizer))):
         assert again.encode("Now is the winter") == tokenizer.encode("Now is the winter")
-        assert again.saved == tokenizer.saved
+        assert again.state == tokenizer.state
 
 
 def test_a_megabyte_takes_less_than_a_second_to_encode_and_a_thousand_merges_seconds_to_learn(shakespeare: str):
@@ -140,7 +147,7 @@ def test_no_text_takes_more_than_time_in_proportion_to_its_length():
     begin = time.process_time()
     assert tokenizer.decode(tokenizer.encode("ab" * 500_000)) == "ab" * 500_000
     assert time.process_time() - begin < 10
-    assert WORD.fullmatch(" " + "a" * LONGEST)
+    assert WORD_PATTERN.fullmatch(" " + "a" * MAX_WORD_CHARACTERS)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def test_the_nearest_character_is_the_one_a_person_would_take(unknown: str, alph
 
 def test_a_text_can_be_made_readable():
     tokenizer = CharTokenizer("acef")
-    assert tokenizer.readable("cafétéra!") == "cafa"
-    assert tokenizer.readable("café", replace=True) == "cafe"
-    assert tokenizer.readable("cafe") == "cafe"
+    assert tokenizer.handle_unknown("cafétéra!") == "cafa"
+    assert tokenizer.handle_unknown("café", replace=True) == "cafe"
+    assert tokenizer.handle_unknown("cafe") == "cafe"
 
 
 @pytest.mark.parametrize("alphabet", ["", "aba"])

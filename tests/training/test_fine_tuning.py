@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import minillm as package
-from minillm.checkpoint.run_folder import RUNS
+from minillm.checkpoint.run_folder import RUNS_FOLDER
 from minillm.commands import trainer_cli
 from minillm.config import ModelConfig
 from minillm.model import Decoder
@@ -41,13 +41,13 @@ def test_old_weights_stay_and_new_characters_get_rows_of_their_own(
     assert "with 3 new characters: 'ç' 'é' 'ù'" in out
     old, new = (
         weights(Path("lightning_logs/smoke/version_0")),
-        weights(tmp_path / RUNS / "finetune" / "version_0"),
+        weights(tmp_path / RUNS_FOLDER / "finetune" / "version_0"),
     )
     assert old.keys() == new.keys()
     for name, weight in old.items():
         assert torch.equal(new[name][: len(weight)], weight), name
     assert len(new["model.token_embedding.weight"]) == len(new["model.output_head.weight"]) == 65 + 3
-    model, tokenizer = package.load(tmp_path / RUNS / "finetune" / "version_0")
+    model, tokenizer = package.load(tmp_path / RUNS_FOLDER / "finetune" / "version_0")
     assert tokenizer.decode(tokenizer.encode("garçon")) == "garçon"
     assert model.config.context_length == 16
 
@@ -57,7 +57,7 @@ def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object
     (new,) = re.findall(r"val_loss on the new text: (\S+) before, (\S+) after", out)
     (old,) = re.findall(r"val_loss on the old text: (\S+) before, (\S+) after", out)
     assert float(new[1]) < float(new[0])
-    with (tmp_path / RUNS / "finetune" / "version_0" / "metrics.csv").open() as file:
+    with (tmp_path / RUNS_FOLDER / "finetune" / "version_0" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert float(new[1]) == pytest.approx(float([row["val_loss"] for row in rows if row["val_loss"]][-1]), abs=1e-4)
     assert [row["val_loss_old_text"][:5] for row in rows if row["val_loss_old_text"]] == [old[0][:5], old[1][:5]]
@@ -69,7 +69,7 @@ def test_the_old_text_may_be_gone(finetune: list[object], minillm: Run, tmp_path
     again = [
         *finetune,
         "--init_from",
-        tmp_path / RUNS / "finetune" / "version_0",
+        tmp_path / RUNS_FOLDER / "finetune" / "version_0",
         "--data.corpus",
         tmp_path / "newer.txt",
     ]
@@ -85,7 +85,7 @@ def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
     for optimizer in ("adamw", "muon"):
         flags = ("--model.frozen_blocks", 1, "--model.optimizer", optimizer, "--name", optimizer)
         assert minillm(*finetune, *flags)[0] == 0
-        run = tmp_path / RUNS / optimizer / "version_0"
+        run = tmp_path / RUNS_FOLDER / optimizer / "version_0"
         code, _, err = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
         assert code == 0, err
         old, new = weights(Path("lightning_logs/smoke/version_0")), weights(run)
@@ -96,7 +96,7 @@ def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
 
 def test_a_run_that_goes_on_still_says_what_it_began_from(finetune: list[object], minillm: Run, tmp_path: Path):
     minillm(*finetune)
-    run = tmp_path / RUNS / "finetune" / "version_0"
+    run = tmp_path / RUNS_FOLDER / "finetune" / "version_0"
     code, out, _ = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
     assert code == 0
     assert "--init_from" not in out
@@ -110,24 +110,24 @@ def test_a_longer_context_needs_rotary_positions_and_a_shorter_one_does_not(
 ):
     assert "more than the 16 positions that" in refused(*finetune, "--data.context_length", 17)
     assert minillm(*finetune, "--data.context_length", 8)[0] == 0
-    assert package.load(tmp_path / RUNS / "finetune" / "version_0")[0].config.context_length == 8
+    assert package.load(tmp_path / RUNS_FOLDER / "finetune" / "version_0")[0].config.context_length == 8
     rotary = ("--model.position", "rotary", "--trainer.default_root_dir", tmp_path, "--name", "rotary")
     minillm("fit", "--config", CONFIGS / "smoke.yaml", *rotary)
     longer = [
         *finetune,
         "--init_from",
-        tmp_path / RUNS / "rotary" / "version_0",
+        tmp_path / RUNS_FOLDER / "rotary" / "version_0",
         "--data.context_length",
         40,
     ]
     assert minillm(*longer)[0] == 0
-    assert package.load(tmp_path / RUNS / "finetune" / "version_1")[0].config.context_length == 40
+    assert package.load(tmp_path / RUNS_FOLDER / "finetune" / "version_1")[0].config.context_length == 40
 
 
 def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp_path: Path):
     pairs = ("--data.vocab_size", 300, "--trainer.default_root_dir", tmp_path, "--name", "pairs")
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", *pairs)[0] == 0
-    code, out, _ = minillm(*finetune, "--init_from", tmp_path / RUNS / "pairs" / "version_0")
+    code, out, _ = minillm(*finetune, "--init_from", tmp_path / RUNS_FOLDER / "pairs" / "version_0")
     assert code == 0
     assert "with its byte pairs" in out
 
@@ -154,7 +154,7 @@ def test_what_does_not_fit_the_old_weights_is_refused(
 
 
 def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
-    run = tmp_path / RUNS / "finetune" / "version_0"
+    run = tmp_path / RUNS_FOLDER / "finetune" / "version_0"
     minillm(*finetune)
     again = ("fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt")
     code, out, err = minillm(*again, "--trainer.max_steps", 8)
@@ -174,7 +174,7 @@ def test_who_stops_before_training_begins_reads_that_nothing_was_saved(
     assert code == 128 + signum
     assert err == f"minillm: stopped by {signum.name}; nothing was saved yet\n"
     assert signal.getsignal(signum) == before
-    assert not (tmp_path / RUNS / "finetune").exists()
+    assert not (tmp_path / RUNS_FOLDER / "finetune").exists()
 
 
 def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[..., str]):

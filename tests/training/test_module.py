@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from minillm.callbacks.progress import Lines
+from minillm.callbacks.progress import ProgressLines
 from minillm.data.datamodule import TextDataModule
 from minillm.training.module import LanguageModel
 from minillm.training.optimizer import Muon, adamw
@@ -167,7 +167,9 @@ def test_a_progress_bar_is_given_both_losses(
     minillm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ):
     seen: set[str] = set()
-    monkeypatch.setattr(Lines, "on_train_end", lambda self, trainer, module: seen.update(trainer.progress_bar_metrics))
+    monkeypatch.setattr(
+        ProgressLines, "on_train_end", lambda self, trainer, module: seen.update(trainer.progress_bar_metrics)
+    )
     assert minillm("fit", "--config", "smoke", "--trainer.max_steps", 10, "--trainer.limit_val_batches", 1)[0] == 0
     assert seen >= {"train_loss", "val_loss"}
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from minillm.config import ModelConfig
 from minillm.model import Decoder
-from minillm.training.optimizer import Muon, adamw, orthogonalized
+from minillm.training.optimizer import Muon, adamw, orthogonalize
 
 
 def decoder() -> Decoder:
@@ -52,7 +52,7 @@ def test_hidden_matrices_are_stepped_as_torchs_muon_does_and_the_rest_as_adamw_d
 def test_singular_values_come_near_to_one_and_directions_stay(shape: tuple[int, int]):
     torch.manual_seed(0)
     matrices = torch.randn(2, *shape)
-    found = orthogonalized(matrices)
+    found = orthogonalize(matrices)
     assert found.dtype == torch.float32
     assert ((torch.linalg.svdvals(found) > 0.6) & (torch.linalg.svdvals(found) < 1.3)).all()
     u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
@@ -62,7 +62,7 @@ def test_singular_values_come_near_to_one_and_directions_stay(shape: tuple[int, 
 
 def test_no_gradient_is_no_step():
     zeros = torch.zeros(1, 3, 5)
-    assert torch.equal(orthogonalized(zeros), zeros)
+    assert torch.equal(orthogonalize(zeros), zeros)
 
 
 def test_a_parameter_without_gradient_is_left_alone():
@@ -134,7 +134,7 @@ def test_a_closure_makes_the_gradients_of_a_step_and_its_loss_is_returned():
 def test_the_step_of_a_tiny_gradient_is_no_longer_than_that_of_another(length: float):
     torch.manual_seed(0)
     matrix = torch.randn(1, 3, 5)
-    found = orthogonalized(matrix * (length / matrix.norm()))
+    found = orthogonalize(matrix * (length / matrix.norm()))
     assert torch.linalg.svdvals(found).max() < 1.3
 
 

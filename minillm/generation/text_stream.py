@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from minillm.generation.stop import StopBefore
+from minillm.generation.stop_strings import StopStringFilter
 from minillm.tokenizer import Tokenizer
 
 
-class Text:
+class TextStream:
     """Turns token after token into text, until a stop string appears or the model says that the text ends.
 
     Args:
@@ -17,7 +17,7 @@ class Text:
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self._decode = tokenizer.stream()
         self._end_of_text = tokenizer.end_of_text
-        self._shown = StopBefore(stop)
+        self._shown = StopStringFilter(stop)
 
     @property
     def ended(self) -> bool:

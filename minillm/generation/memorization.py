@@ -8,7 +8,7 @@ BLOCK = 8  # bytes
 SHORTEST = 2 * BLOCK - 1  # bytes: a run this long holds a whole block, wherever it lies
 
 
-def longest_copy(sample: str, text: bytes) -> str:
+def longest_verbatim_match(sample: str, text: bytes) -> str:
     """The longest run of a sample that stands in a text.
 
     The text is cut into blocks of 8 bytes, which are numbers to NumPy; a long run can only be where blocks are that

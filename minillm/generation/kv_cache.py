@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class Cache:
+class KVCache:
     """The keys and values of the positions that texts have so far, so that they are not computed again.
 
     Whoever generates owns it. The texts of this one have equally many positions.
@@ -28,20 +28,20 @@ class Cache:
         self.newest: Array = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)  # for token shifts
         self.length = 0
 
-    def repeat(self, batch_size: int) -> Cache:
+    def repeat(self, batch_size: int) -> KVCache:
         """The memory of one text, as that of several that begin like it."""
         num_layers, _, _, *shape = self.keys_values.shape
-        cache = Cache(num_layers, batch_size, *shape)
+        cache = KVCache(num_layers, batch_size, *shape)
         cache.keys_values[..., : self.length, :] = self.keys_values[..., : self.length, :]
         cache.newest[:] = self.newest
         cache.length = self.length
         return cache
 
-    def places(self, count: int) -> slice | Array:
+    def positions(self, count: int) -> slice | Array:
         """The next `count` positions: of all texts, or (B, count) of each."""
         return slice(self.length, self.length + count)
 
-    def unseen(self, count: int) -> Array | None:
+    def mask(self, count: int) -> Array | None:
         """What hides the future from each of the next positions: minus infinity there, or None if nothing does."""
         if count == 1:  # a single position is the newest: there is no future
             return None
@@ -58,7 +58,7 @@ class Cache:
         self.length += count
 
 
-class RaggedCache(Cache):
+class RaggedKVCache(KVCache):
     """The same for texts of different lengths, which come and go; they take one position each at a time.
 
     Args:
@@ -66,13 +66,13 @@ class RaggedCache(Cache):
         capacity: Most texts.
     """
 
-    def __init__(self, one: Cache, capacity: int) -> None:
+    def __init__(self, one: KVCache, capacity: int) -> None:
         num_layers, _, _, *shape = one.keys_values.shape
         super().__init__(num_layers, capacity, *shape)
         self._all_keys_values, self._all_newest = self.keys_values, self.newest
         self.lengths: Array = np.empty(0, np.intp)
 
-    def append(self, one: Cache) -> None:
+    def append(self, one: KVCache) -> None:
         """Take in a text, as the last one."""
         row = len(self.lengths)
         self._all_keys_values[:, :, row, :, : one.length] = one.keys_values[:, :, 0, :, : one.length]
@@ -87,11 +87,11 @@ class RaggedCache(Cache):
         self.lengths[row] = length
         self._resize(self.lengths[:-1])
 
-    def places(self, count: int) -> Array:
+    def positions(self, count: int) -> Array:
         """The next position of each text, (B, 1)."""
         return self.lengths[:, None]
 
-    def unseen(self, count: int) -> Array:
+    def mask(self, count: int) -> Array:
         """What hides the places that a text has not come to yet, (B, 1, 1, S)."""
         hidden = np.arange(int(self.lengths.max()) + 1) > self.lengths[:, None, None, None]
         return np.where(hidden, np.float32(-np.inf), np.float32(0))

@@ -3,12 +3,12 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.generation.stop import StopBefore
+from minillm.generation.stop_strings import StopStringFilter
 
 
 def shown_of(pieces: list[str], stop: list[str]) -> Iterator[str]:
     """What is shown, as it is shown."""
-    text = StopBefore(stop)
+    text = StopStringFilter(stop)
     for piece in pieces:
         yield text.add(piece)
     yield text.finish()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingParams:
     """The settings of a generation.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-class StopBefore:
+class StopStringFilter:
     """Passes a text on, piece by piece, until a stop string appears, which is left out with all that follows.
 
     What may turn out to be the beginning of a stop string is held back until that is known: with the stop string
