@@ -1,4 +1,4 @@
-"""`python -m minillm` is the same program as `minillm`."""
+"""Entry point of `python -m minillm`, which is the same program as `minillm`."""
 
 from minillm.cli import main
 

@@ -1,6 +1,6 @@
-"""The command line: which command is run by which module.
+"""Command-line entry point: dispatch each command to its module.
 
-A module is imported only when its command is asked for: generating text does not wait for the Trainer.
+A command's module is imported only when that command runs, so that `predict` does not wait for Lightning's Trainer.
 """
 
 import os
@@ -9,15 +9,15 @@ from importlib import import_module
 from pathlib import Path
 
 from minillm import __version__
-from minillm.errors import fail, one_line_warnings
+from minillm.errors import fail, format_warnings_on_one_line
 
 COMMANDS = {
     "fit": ("minillm.commands.flags", "train a model"),
-    "validate": ("minillm.commands.flags", "measure a checkpoint on the validation text"),
-    "test": ("minillm.commands.flags", "the same, under the names test_loss and so on"),
+    "validate": ("minillm.commands.flags", "evaluate a checkpoint on the validation split"),
+    "test": ("minillm.commands.flags", "same as validate, but name the metrics test_*"),
     "predict": ("minillm.commands.predict", "continue a prompt with a trained model"),
-    "serve": ("minillm.commands.serve", "a page and an API to talk to trained models"),
-    "configs": ("minillm.commands.configs", "list the configurations of the package, or print one"),
+    "serve": ("minillm.commands.serve", "serve trained models with a web page and an HTTP API"),
+    "configs": ("minillm.commands.configs", "list the packaged configurations, or print one"),
 }
 
 
@@ -25,23 +25,23 @@ def main(args: list[str] | None = None) -> None:
     """Run one command.
 
     Args:
-        args: The command line after the program's name; by default this process's own.
+        args: Command-line arguments without the program name; defaults to `sys.argv[1:]`.
 
     Raises:
-        SystemExit: With code 2 if the input was wrong, 130 if interrupted.
+        SystemExit: With code 2 for invalid input, 130 on Ctrl-C.
     """
     args = sys.argv[1:] if args is None else args
-    if sys.stderr is None:  # closed; print would take stdout for it
+    if sys.stderr is None:  # it is closed; print would fall back to stdout
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if args and args[0] in ("-h", "--help"):
         print(_usage())
     elif args and args[0] == "--version":
         print(f"minillm {__version__}")
     elif not args or args[0] not in COMMANDS:
-        given = f"{args[0]!r} is not a command" if args else "a command is missing"
-        fail(f"{given}: give one of {', '.join(COMMANDS)}, or --help")
+        problem = f"unknown command {args[0]!r}" if args else "missing command"
+        fail(f"{problem}; choose from {', '.join(COMMANDS)}, or pass --help")
     else:
-        one_line_warnings()
+        format_warnings_on_one_line()
         module, _ = COMMANDS[args[0]]
         try:
             import_module(module).run(args)
@@ -50,10 +50,10 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _usage() -> str:
-    commands = "\n".join(f"  {name:<10}{does}" for name, (_, does) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<10}{summary}" for name, (_, summary) in COMMANDS.items())
     return (
         "usage: minillm COMMAND [--help] [flags]\n\n"
         "A small Transformer language model, trained on Shakespeare.\n\n"
         f"commands:\n{commands}\n\n"
-        "Begin with: minillm fit --config quick"
+        "Get started with: minillm fit --config quick"
     )

@@ -1,4 +1,4 @@
-"""Model configuration: what a decoder may be, stated once and without importing torch."""
+"""Model configuration: the decoder's hyperparameters and weight shapes, without importing torch."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -8,30 +8,29 @@ Norm = Literal["layer", "rms"]
 Activation = Literal["relu", "squared_relu", "swiglu"]
 
 NORM_EPSILON = 1e-5  # added to the variance or mean square in every norm; the default of nn.LayerNorm
-ROTARY_BASE = 10_000.0  # the slowest pair of channels turns once in 2π times as many positions
+ROTARY_BASE = 10_000.0  # wavelengths of the rotary embedding grow from 2π to almost 2π · ROTARY_BASE positions
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The size and the parts of a decoder.
+    """Hyperparameters of the decoder's architecture.
 
     Args:
         vocab_size: Number of different tokens V.
-        context_length: Maximum number of positions T that attention sees together.
+        context_length: Maximum number of positions T in a sequence.
         embed_dim: Channels C of the residual stream.
-        num_layers: Number of blocks.
-        num_heads: Attention heads H in each block, each of C / H channels.
-        dropout: Probability of dropping a channel of the embedding, and of what each branch adds.
-        position: Positional information: `learned` (an embedding for each position) or `rotary` (attention sees
-            distances).
-        norm: `layer`, or `rms`, which does without the mean.
-        query_key_norm: Normalize queries and keys.
+        num_layers: Number of Transformer blocks.
+        num_heads: Attention heads H per block, each with C / H channels.
+        dropout: Dropout probability of the embeddings and of each branch's output.
+        position: Position encoding: `learned` (one embedding per position) or `rotary` (relative positions).
+        norm: Normalization: `layer` (LayerNorm) or `rms` (RMSNorm, without mean subtraction).
+        query_key_norm: Normalize queries and keys (QK-norm).
         activation: Activation of the feed-forward networks: `relu`, `squared_relu` or `swiglu`.
-        token_shift: Blend each position with the one before it, ahead of attention and feed-forward network.
-        zero_init: Initialize with zeros what adds to the residual stream, and the output head.
+        token_shift: Blend each position with the previous one before attention and feed-forward network.
+        zero_init: Initialize the output head and the branches' projections onto the residual stream with zeros.
 
     Raises:
-        ValueError: A value is not of its type, out of its range, or does not fit the others.
+        ValueError: A value has the wrong type, is out of range, or is inconsistent with the others.
     """
 
     vocab_size: int
@@ -48,29 +47,29 @@ class ModelConfig:
     zero_init: bool = False
 
     def __post_init__(self) -> None:
-        """Check every value, which may come from a checkpoint that a stranger wrote."""
+        """Validate every value: it may come from an untrusted checkpoint."""
         for field in fields(self):
             _check(field.name, getattr(self, field.name), field.type)
         if self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim {self.embed_dim} must be divisible by num_heads {self.num_heads}")
         if self.position == "rotary" and self.head_dim % 2:
-            raise ValueError(f"rotary positions need pairs of channels, but embed_dim / num_heads is {self.head_dim}")
+            raise ValueError(f"position 'rotary' requires an even embed_dim / num_heads, got {self.head_dim}")
 
     @property
     def head_dim(self) -> int:
-        """Channels D of an attention head."""
+        """Channels D = C / H per attention head."""
         return self.embed_dim // self.num_heads
 
     @property
     def feed_forward_dim(self) -> int:
-        """Channels between the two matrices of a feed-forward network.
+        """Hidden channels F of a feed-forward network.
 
-        Four times the embedding; of SwiGLU, which has a third matrix, two thirds of that: about as many weights.
+        4 C; for SwiGLU, which has a third matrix, 8 ⌈C / 3⌉, so that the number of weights stays about the same.
         """
         return 8 * -(-self.embed_dim // 3) if self.activation == "swiglu" else 4 * self.embed_dim
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of a decoder's weights, by their names in its `state_dict`."""
+        """Return the shape of each weight in the decoder's `state_dict`, by name."""
         V, C, F = self.vocab_size, self.embed_dim, self.feed_forward_dim
         block: dict[str, tuple[int, ...]] = {
             "attention_norm.weight": (C,),
@@ -91,18 +90,18 @@ class ModelConfig:
         return shapes | {f"blocks.{layer}.{name}": shape for layer in layers for name, shape in block.items()}
 
 
-def _check(name: str, value: Any, kind: Any) -> None:
-    """Refuse a value that is not of a field's type, or outside the range that all fields of that type have."""
-    if kind is int:
+def _check(name: str, value: Any, expected_type: Any) -> None:
+    """Check that a value has its field's type and lies in the range of all fields of that type."""
+    if expected_type is int:
         if type(value) is not int:
             raise ValueError(f"{name} must be an integer, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    elif kind is float:
+    elif expected_type is float:
         if type(value) not in (int, float) or not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
-    elif kind is bool:
+    elif expected_type is bool:
         if type(value) is not bool:
             raise ValueError(f"{name} must be true or false, got {value!r}")
-    elif value not in get_args(kind):
-        raise ValueError(f"{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
+    elif value not in get_args(expected_type):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(expected_type))}, got {value!r}")

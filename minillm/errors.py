@@ -1,5 +1,6 @@
-"""What a person gets to read when the input was wrong: one line, and exit code 2."""
+"""One-line error messages and warnings of the command line; exit code 2 for invalid input."""
 
+import re
 import sys
 import warnings
 from collections.abc import Generator
@@ -8,38 +9,41 @@ from typing import Any, NoReturn
 
 
 @contextmanager
-def exit_on_wrong_input(*also: type[Exception]) -> Generator[None]:
-    """Report errors of the code inside, which reads what the user gave, as the user's.
+def exit_on_wrong_input(*exceptions: type[Exception]) -> Generator[None]:
+    """Context manager around code that reads user input: report an exception in one line and exit with code 2.
 
     Args:
-        also: Exceptions to report besides ValueError and OSError.
+        exceptions: Exception types to report in addition to ValueError and OSError.
+
+    Raises:
+        SystemExit: With code 2, after such an exception.
     """
     try:
         yield
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except (ValueError, *also) as error:
+    except (ValueError, *exceptions) as error:
         fail(str(error))
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line to stderr and leave with exit code 2."""
+    """Print a one-line error message to stderr and exit with code 2."""
     print(f"minillm: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
-def one_line_warnings() -> None:
-    """From now on show warnings like errors: what is the matter, without the line of code that found out."""
+def format_warnings_on_one_line() -> None:
+    """Format all further warnings like errors: one line, without the source code that issued them."""
 
-    def formatted(message: Warning | str, *args: Any, **kwargs: Any) -> str:
+    def format_warning(message: Warning | str, *args: Any, **kwargs: Any) -> str:
         return f"minillm: warning: {' '.join(str(message).split())}\n"
 
-    warnings.formatwarning = formatted
+    warnings.formatwarning = format_warning
 
 
-class OneLineErrors:
-    """Mixed into an argument parser: what is wrong with a flag is said in one line too."""
+class OneLineErrorMixin:
+    """Mixin for argument parsers that reports a usage error in one line."""
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Leave with exit code 2."""
-        fail(message)
+        """Print the message and exit with code 2."""
+        fail(re.sub("(?i)unrecognized arguments: (?=--)", "unrecognized flag ", message))

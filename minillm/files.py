@@ -1,4 +1,4 @@
-"""Files that are never half written."""
+"""Atomic file writes."""
 
 import os
 from contextlib import suppress
@@ -6,32 +6,32 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that at any moment, whatever happens, there is the old one or the new one, whole and on disk.
+    """Write a file atomically and durably: after a crash it has either its old or its new content, never a part.
 
     Args:
-        path: The file; its folder exists.
-        content: All of it.
+        path: File to create or replace; its folder must exist.
+        content: The complete content.
 
     Raises:
-        OSError: It cannot be written; what was there before still is.
+        OSError: The file cannot be written; its old content is kept.
     """
-    staged = path.with_name(f".{path.name}.part")  # beside it: on the same file system, replacing is one step
+    temporary = path.with_name(f".{path.name}.part")  # in the same folder: a rename is atomic within a file system
     try:
-        with staged.open("wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        staged.replace(path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
-            staged.unlink()
-        error.filename, error.filename2 = str(path), None  # what a person asked for, not how it was done
+            temporary.unlink()
+        error.filename, error.filename2 = str(path), None  # report the requested path, not the temporary file
         raise
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name on disk too, on the systems where a folder can be opened."""
+    """Flush a folder to disk, which makes a rename durable, on systems where a folder can be opened."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -11,27 +11,25 @@ from minillm.cli import COMMANDS
 Run = Callable[..., tuple[int, str, str]]
 
 
-def test_help_names_every_command(minillm: Run):
+def test_help_lists_every_command(minillm: Run):
     code, out, err = minillm("--help")
     assert (code, err) == (0, "")
     assert all(f"  {name} " in out for name in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_names_its_flags(command: str, minillm: Run):
+def test_every_command_has_help_that_lists_its_flags(command: str, minillm: Run):
     code, out, _ = minillm(command, "--help")
     assert code == 0
     assert ("--ckpt_path" in out) != (command == "configs")
 
 
-def test_the_version_is_the_packages(minillm: Run):
+def test_version_prints_the_package_version(minillm: Run):
     assert minillm("--version") == (0, f"minillm {package.__version__}\n", "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"), [([], "a command is missing"), (["train"], "'train' is not a command")]
-)
-def test_what_is_no_command_gets_one_line_and_exit_code_2(arguments: list[str], message: str, minillm: Run):
+@pytest.mark.parametrize(("arguments", "message"), [([], "missing command"), (["train"], "unknown command 'train'")])
+def test_a_missing_or_unknown_command_exits_with_one_line_and_code_2(arguments: list[str], message: str, minillm: Run):
     code, out, err = minillm(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
@@ -46,7 +44,7 @@ def test_the_module_and_the_script_are_the_same_program():
     assert len(outputs) == 1
 
 
-def test_help_and_wrong_flags_do_not_wait_for_torch():
+def test_help_and_usage_errors_do_not_import_torch():
     predict = ["predict", "--temperature", "-1", "--prompt", "A"]
     for arguments in (["--help"], ["predict", "--help"], predict, ["fit", "--help"], ["fit", "--max_steps", "3"]):
         program = (
@@ -58,20 +56,20 @@ def test_help_and_wrong_flags_do_not_wait_for_torch():
         assert done.stdout.endswith("False\n")
 
 
-def test_predict_does_not_wait_for_torch(in_smoke_run: Path):
+def test_predict_does_not_import_torch(in_smoke_run: Path):
     arguments = ["predict", "--prompt", "A", "--max_new_tokens", "3", "--num_samples", "2"]
     program = f"import sys; from minillm.cli import main; main({arguments}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n")
 
 
-def test_loading_a_model_does_not_wait_for_lightning(in_smoke_run: Path):
+def test_loading_a_model_does_not_import_lightning(in_smoke_run: Path):
     program = "import sys, minillm; minillm.load(); print('torch' in sys.modules, 'lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True False\n"
 
 
-def test_the_package_offers_what_it_lists_and_nothing_else():
+def test_the_package_exports_exactly_what_all_lists():
     assert all(callable(getattr(package, name)) for name in package.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'train'"):
         _ = package.train  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,11 +1,13 @@
-"""The Transformer, as tensors only; read decoder.py first, then attention.py.
+"""Transformer language model in plain PyTorch; read decoder.py first, then attention.py.
 
-Shapes are written with these letters:
-    B  batch: how many texts side by side
-    T  time: positions in a text, at most the context length
-    C  channels: the width of the residual stream, `embed_dim`
-    H  heads, each of D = C / H channels
-    V  vocabulary: how many different tokens there are
+Tensor shapes use these letters:
+    B  batch size: number of sequences
+    T  time: positions in a sequence, at most the context length
+    C  channels: width of the residual stream, `embed_dim`
+    H  attention heads per block
+    D  channels per head, C / H
+    F  hidden channels of a feed-forward network
+    V  vocabulary size: number of different tokens
 """
 
 from minillm.model.decoder import Decoder

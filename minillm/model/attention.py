@@ -1,4 +1,4 @@
-"""Multi-head causal self-attention, with the formula written out."""
+"""Multi-head causal self-attention, with its formula written out."""
 
 import math
 
@@ -7,38 +7,43 @@ from torch import Tensor, nn
 
 from minillm.model.dropout import Dropout
 from minillm.model.norm import rms_normalize
-from minillm.model.position import RotaryPosition
+from minillm.model.position import RotaryEmbedding
 
 
 def attention_weights(query: Tensor, key: Tensor) -> Tensor:
-    """How much each position looks at itself and at each earlier one: softmax(Q Kᵀ / √D) under a causal mask.
+    """Causal attention weights: softmax(Q Kᵀ / √D + M), where the mask M is -∞ above the diagonal and 0 elsewhere.
 
     Args:
         query: (B, H, T, D)
         key: (B, H, T, D)
 
     Returns:
-        (B, H, T, T): row t holds the weights of position t, which sum to 1 and are 0 after column t.
+        (B, H, T, T) weights. Row t is the distribution of position t over positions 0 to t; it is 0 after column t.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
     B, H, T, D = query.shape
-    future = torch.full((T, T), -math.inf, dtype=query.dtype, device=query.device).triu(diagonal=1)
-    # future + Q Kᵀ / √D, for every text and head in one call
-    scores = torch.baddbmm(future, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=1 / math.sqrt(D))
+    mask = torch.full((T, T), -math.inf, dtype=query.dtype, device=query.device).triu(diagonal=1)
+    # mask + Q Kᵀ / √D, for all sequences and heads in one call
+    scores = torch.baddbmm(mask, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=1 / math.sqrt(D))
     return torch.softmax(scores, dim=-1).view(B, H, T, T)
 
 
 class CausalSelfAttention(nn.Module):
-    """Let every position gather what it needs from the positions before it, in several ways (heads) at once.
+    """Multi-head causal self-attention: Concat(head_1, ..., head_H) Wᴼ, with head_h = softmax(Q Kᵀ / √D + M) V.
+
+    Each head has its own linear projections Q, K and V of the input. The causal mask M restricts each position to
+    itself and earlier positions.
 
     Args:
         embed_dim: Channels C of input and output.
-        num_heads: Heads H; each works on C / H channels, a whole number.
-        dropout: Probability of dropping an output channel.
-        rotary: Turns queries and keys by their positions; None where the input tells positions already.
-        query_key_norm: Give queries and keys a length of their own, which a head learns, so that scores cannot grow
-            without bound (Henry et al. 2020, "Query-Key Normalization for Transformers").
+        num_heads: Number of heads H, which must divide C.
+        dropout: Dropout probability of the output.
+        rotary: Rotary position embedding of queries and keys; None if the input already encodes the positions.
+        query_key_norm: QK-norm: RMS-normalize queries and keys and multiply them by a learned scale per head, so that
+            scores cannot grow without bound (Henry et al. 2020, "Query-Key Normalization for Transformers").
+
+    Source: Vaswani et al. 2017, section 3.2.2.
     """
 
     def __init__(
@@ -46,12 +51,12 @@ class CausalSelfAttention(nn.Module):
         embed_dim: int,
         num_heads: int,
         dropout: float,
-        rotary: RotaryPosition | None = None,
+        rotary: RotaryEmbedding | None = None,
         query_key_norm: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # the three projections side by side
+        self.query_key_value = nn.Linear(embed_dim, 3 * embed_dim, bias=False)  # three projections, concatenated
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
         self.rotary = rotary
@@ -59,19 +64,19 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
-        query, key, value = self._heads(x)
-        gathered = attention_weights(query, key) @ value  # (B, H, T, D): for each position a mean of values
-        return self.dropout(self.projection(gathered.transpose(1, 2).flatten(start_dim=2)))
+        query, key, value = self._project(x)
+        heads = attention_weights(query, key) @ value  # (B, H, T, D): weighted means of the values
+        return self.dropout(self.projection(heads.transpose(1, 2).flatten(start_dim=2)))
 
     def weights(self, x: Tensor) -> Tensor:
-        """The attention weights (B, H, T, T) for an input (B, T, C), to look at."""
-        query, key, _ = self._heads(x)
+        """Return the attention weights (B, H, T, T) for an input (B, T, C)."""
+        query, key, _ = self._project(x)
         return attention_weights(query, key)
 
-    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Query, key and value for each head, (B, H, T, D) each."""
-        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-        query_key, value = heads[:2], heads[2]
+    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Project (B, T, C) to the query, key and value of each head, (B, H, T, D) each."""
+        qkv = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+        query_key, value = qkv[:2], qkv[2]
         if self.scale is not None:
             query_key = rms_normalize(query_key) * self.scale.to(x.dtype)
         if self.rotary is not None:

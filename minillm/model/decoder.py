@@ -1,4 +1,4 @@
-"""The decoder-only Transformer: token ids in, a score for every possible next token out."""
+"""Decoder-only Transformer language model: from token ids to next-token logits."""
 
 import math
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from minillm.model.attention import CausalSelfAttention
 from minillm.model.dropout import Dropout
 from minillm.model.feed_forward import FeedForward
 from minillm.model.norm import RMSNorm
-from minillm.model.position import RotaryPosition, TokenShift
+from minillm.model.position import RotaryEmbedding, TokenShift
 
 
 class Block(nn.Module):
-    """One layer: positions exchange what they know, then each thinks; both add to the residual stream.
+    """Pre-norm Transformer block: x + attention(norm(x)), then x + feed_forward(norm(x)).
 
     Args:
-        attention: How positions exchange.
-        feed_forward: How each thinks.
-        new_norm: Makes a norm, which both have before them.
-        new_shift: Makes what comes between norm and branch: a token shift or nothing.
+        attention: Branch that mixes information between positions.
+        feed_forward: Branch that transforms each position on its own.
+        new_norm: Factory of the normalization before each branch.
+        new_shift: Factory of the layer between normalization and branch: a token shift or the identity.
     """
 
     def __init__(
@@ -45,15 +45,15 @@ class Block(nn.Module):
         return x + self.feed_forward(self.feed_forward_shift(self.feed_forward_norm(x)))
 
     def attention_weights(self, x: Tensor) -> Tensor:
-        """The attention weights (B, H, T, T) for an input (B, T, C), to look at."""
+        """Return the attention weights (B, H, T, T) for an input (B, T, C)."""
         return self.attention.weights(self.attention_shift(self.attention_norm(x)))
 
 
 class Decoder(nn.Module):
-    """A GPT-style language model: embeddings, pre-norm blocks, a final norm, an output head.
+    """GPT-style language model: embeddings, pre-norm Transformer blocks, a final norm, an output head.
 
     Args:
-        config: Its size and its parts.
+        config: Hyperparameters of the architecture.
 
     Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners" (GPT-2).
     """
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         C = config.embed_dim
-        rotary = RotaryPosition(config.context_length, config.head_dim) if config.position == "rotary" else None
+        rotary = RotaryEmbedding(config.context_length, config.head_dim) if config.position == "rotary" else None
 
         def new_norm() -> nn.Module:
             return RMSNorm(C) if config.norm == "rms" else nn.LayerNorm(C, eps=NORM_EPSILON, bias=False)
@@ -84,19 +84,19 @@ class Decoder(nn.Module):
         self._initialize(config.zero_init)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Score every token as the next one, at every position.
+        """Compute the logits of the next token at every position.
 
         Args:
             ids: (B, T) token ids, T at most `config.context_length`.
 
         Returns:
-            (B, T, V) float32 logits; those at position t depend on `ids[:, : t + 1]` alone.
+            (B, T, V) float32 logits; those at position t depend only on `ids[:, : t + 1]`.
 
         Raises:
-            ValueError: There are more tokens than positions in the context.
+            ValueError: The sequences are longer than the context.
         """
         if ids.shape[1] > self.config.context_length:
-            raise ValueError(f"the context has {self.config.context_length} positions, got {ids.shape[1]} tokens")
+            raise ValueError(f"sequence length {ids.shape[1]} exceeds context_length {self.config.context_length}")
         x = self._embed(ids)
         for block in self.blocks:
             x = block(x)
@@ -104,13 +104,13 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, ids: Tensor) -> Tensor:
-        """The attention weights of every layer and head, to look at.
+        """Return the attention weights of every layer and head, for visualization.
 
         Args:
             ids: (B, T) token ids.
 
         Returns:
-            (num_layers, B, H, T, T)
+            (num_layers, B, H, T, T) attention weights, without a gradient.
         """
         x, maps = self._embed(ids), list[Tensor]()
         for block in self.blocks:
@@ -120,20 +120,25 @@ class Decoder(nn.Module):
         return torch.stack(maps)
 
     def _embed(self, ids: Tensor) -> Tensor:
+        """Map token ids (B, T) to the input of the first block (B, T, C)."""
         device = ids.device
         x = self.token_embedding(ids)
         if self.position_embedding is not None:
             x = x + self.position_embedding(torch.arange(ids.shape[1], device=device))
-        if torch.is_autocast_enabled(device.type):  # a residual stream in bf16 spares a cast around every branch
+        if torch.is_autocast_enabled(device.type):  # a low-precision residual stream saves a cast around every branch
             x = x.to(torch.get_autocast_dtype(device.type))
         return self.dropout(x)
 
     def _initialize(self, zero_init: bool) -> None:
-        """GPT-2's: N(0, 0.02), and less (or 0) for what each of the 2 x num_layers branches adds to the residual."""
+        """Initialize as in GPT-2: std 0.02, divided by √(2 num_layers) for the two residual projections of each block.
+
+        Args:
+            zero_init: Initialize these projections and the output head with zeros instead.
+        """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                adds = name.endswith("projection.weight")
-                spread = 0.02 / math.sqrt(2 * len(self.blocks)) if adds else 0.02
-                if zero_init and (adds or name == "output_head.weight"):
-                    spread = 0.0
-                nn.init.normal_(parameter, std=spread)
+                is_residual_projection = name.endswith("projection.weight")
+                std = 0.02 / math.sqrt(2 * len(self.blocks)) if is_residual_projection else 0.02
+                if zero_init and (is_residual_projection or name == "output_head.weight"):
+                    std = 0.0
+                nn.init.normal_(parameter, std=std)

@@ -1,4 +1,4 @@
-"""The feed-forward network of a block."""
+"""Position-wise feed-forward network."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -8,14 +8,18 @@ from minillm.model.dropout import Dropout
 
 
 class FeedForward(nn.Module):
-    """Let every position think for itself: widen four times, drop what is negative (ReLU), narrow again.
+    """Position-wise feed-forward network: activation(x W₁) W₂, expanding C channels to F and projecting back to C.
+
+    Activations:
+        `relu`: max(0, u)
+        `squared_relu`: max(0, u)²
+        `swiglu`: SiLU(g) · u, where W₁ has 2 F outputs, the gate g and the value u
 
     Args:
         embed_dim: Channels C of input and output.
-        hidden_dim: Channels between the two matrices.
-        dropout: Probability of dropping an output channel.
-        activation: `relu`, `squared_relu`, or `swiglu`: two narrower expansions, of which one opens and closes the
-            other.
+        hidden_dim: Hidden channels F.
+        dropout: Dropout probability of the output.
+        activation: One of the above.
 
     Source: Vaswani et al. 2017, section 3.3, equation 2; So et al. 2021, "Primer" (squared ReLU); Shazeer 2020, "GLU
     Variants Improve Transformer" (SwiGLU).
@@ -29,7 +33,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
+        """Map (..., C) to (..., C)."""
         return self.dropout(self.projection(self._activate(self.expand(x))))
 
     def _activate(self, x: Tensor) -> Tensor:

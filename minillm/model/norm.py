@@ -1,4 +1,4 @@
-"""Normalization without a mean."""
+"""Root mean square normalization (RMSNorm)."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from minillm.config import NORM_EPSILON
 
 
 def rms_normalize(x: Tensor) -> Tensor:
-    """Scale each row of a tensor (..., C) to a mean square of 1.
+    """Divide by the root mean square of the last dimension: x / √(mean(x²) + ε), (..., C) to (..., C).
 
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization", equation 4.
     """
@@ -15,7 +15,9 @@ def rms_normalize(x: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """LayerNorm that leaves the mean where it is. (`nn.RMSNorm` takes twice as long on a CPU.)
+    """RMSNorm: weight · x / √(mean(x²) + ε), which is LayerNorm without mean subtraction and bias.
+
+    `nn.RMSNorm` takes twice as long on a CPU.
 
     Args:
         embed_dim: Channels C.

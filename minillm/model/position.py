@@ -1,4 +1,4 @@
-"""Where a token stands."""
+"""Rotary position embedding and token shift."""
 
 import torch
 from torch import Tensor, nn
@@ -6,14 +6,15 @@ from torch import Tensor, nn
 from minillm.config import ROTARY_BASE
 
 
-class RotaryPosition(nn.Module):
-    """Turn queries and keys, pair of channels by pair, by angles that grow with the position.
+class RotaryEmbedding(nn.Module):
+    """Rotary position embedding: rotate each pair of channels by position · frequency, a frequency per pair.
 
-    A query at m and a key at n then meet at angles that depend on m - n alone: attention sees distances.
+    With queries and keys rotated so, the score of a query at position m and a key at position n depends on positions
+    only through the distance m - n.
 
     Args:
-        context_length: Most positions.
-        head_dim: Channels D of a head, an even number; channels 2i and 2i + 1 are a pair.
+        context_length: Maximum number of positions.
+        head_dim: Channels D per head, an even number; channels 2i and 2i + 1 form pair i.
 
     Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", equation 14.
     """
@@ -22,21 +23,21 @@ class RotaryPosition(nn.Module):
 
     def __init__(self, context_length: int, head_dim: int) -> None:
         super().__init__()
-        speeds = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
-        angles = torch.outer(torch.arange(context_length), speeds)
+        frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
+        angles = torch.outer(torch.arange(context_length), frequencies)
         self.register_buffer("rotations", torch.polar(torch.ones_like(angles), angles), persistent=False)  # e^(i angle)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., T, D) to (..., T, D): a pair as a complex number, times e^(i angle)."""
+        """Map (..., T, D) to (..., T, D): each pair of channels, as a complex number, times e^(i angle)."""
         pairs = x.float().reshape(*x.shape[:-1], -1, 2)
-        turned = torch.view_as_complex(pairs) * self.rotations[: x.shape[-2]]
-        return torch.view_as_real(turned).flatten(start_dim=-2).to(x.dtype)
+        rotated = torch.view_as_complex(pairs) * self.rotations[: x.shape[-2]]
+        return torch.view_as_real(rotated).flatten(start_dim=-2).to(x.dtype)
 
 
 class TokenShift(nn.Module):
-    """Blend each position with the one before it, by a learned amount a channel.
+    """Token shift: (1 - mix) · x[t] + mix · x[t - 1], with a learned mix per channel.
 
-    So a branch knows what stands just before without having to look for it. It begins as no blend at all.
+    It gives a branch access to the previous position without attention. The mix is initialized to 0, the identity.
 
     Args:
         embed_dim: Channels C.
@@ -49,6 +50,6 @@ class TokenShift(nn.Module):
         self.mix = nn.Parameter(torch.zeros(embed_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C); before the first position there is nothing but zeros."""
+        """Map (B, T, C) to (B, T, C); x[-1] is 0."""
         previous = nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
         return torch.lerp(x, previous, self.mix.to(x.dtype))

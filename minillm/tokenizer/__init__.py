@@ -1,4 +1,4 @@
-"""From text to token ids and back."""
+"""Tokenizers: convert text to token ids and back."""
 
 from typing import Any
 
@@ -10,15 +10,17 @@ Tokenizer = CharTokenizer | BytePairTokenizer
 __all__ = ["BytePairTokenizer", "CharTokenizer", "Tokenizer", "tokenizer_from_state"]
 
 
-def tokenizer_from_state(saved: dict[str, Any]) -> Tokenizer:
-    """The tokenizer that its `saved` settings are of.
+def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
+    """Build a tokenizer from its saved state.
+
+    Args:
+        state: Value of the tokenizer's `state` property.
 
     Raises:
-        ValueError: They are of none.
+        ValueError: The state is not one of a known tokenizer.
     """
-    for kind in (CharTokenizer, BytePairTokenizer):
-        if saved.keys() == kind.STATE_TYPES.keys() and all(
-            type(saved[name]) is kind.STATE_TYPES[name] for name in saved
-        ):
-            return kind(**saved)
-    raise ValueError("it has neither an alphabet nor merges")
+    for tokenizer_class in (CharTokenizer, BytePairTokenizer):
+        types = tokenizer_class.STATE_TYPES
+        if state.keys() == types.keys() and all(type(state[name]) is types[name] for name in state):
+            return tokenizer_class(**state)
+    raise ValueError("the tokenizer has neither an alphabet nor merges")

@@ -1,4 +1,4 @@
-"""Byte-pair encoding: tokens are bytes, and pairs of tokens that stand together often."""
+"""Byte-level byte-pair encoding (BPE): train the merges, encode and decode."""
 
 import codecs
 import re
@@ -11,132 +11,139 @@ from typing import Any, ClassVar, Self
 
 Pair = tuple[int, int]
 
-NUM_BYTES = 256  # the first tokens are all bytes, so that there is no text that cannot be written
-MAX_WORD_CHARACTERS = 64  # so that encoding takes time in proportion to the length of the text, whatever it contains
-_MOST = f"{{1,{MAX_WORD_CHARACTERS}}}"
-WORD_PATTERN = re.compile(  # pre-tokenization: pairs are merged within these parts of a text, never across them
+NUM_BYTES = 256  # the vocabulary starts with all bytes, so that any text can be encoded
+MAX_WORD_CHARACTERS = 64  # bounds the length of a pre-token, so that encoding takes linear time on any text
+_REPEATED = f"{{1,{MAX_WORD_CHARACTERS}}}"
+WORD_PATTERN = re.compile(  # pre-tokenization: pairs are merged within a match, never across matches
     rf"""'(?:[sdmt]|ll|ve|re)                 # contractions: the ends of "it's" and "they'll"
-      |\ ?[^\W\d_]{_MOST}                     # letters, with the space before them
+      |\ ?[^\W\d_]{_REPEATED}                 # letters, with the space before them
       |\ ?\d{{1,3}}                           # up to three digits
-      |\ ?(?:[^\w\s]|_){_MOST}[\r\n]{{0,{MAX_WORD_CHARACTERS}}}  # punctuation, with the line breaks after it
-      |\s{_MOST}(?!\S)                        # whitespace, without the space that belongs to the next word
+      |\ ?(?:[^\w\s]|_){_REPEATED}[\r\n]{{0,{MAX_WORD_CHARACTERS}}}  # punctuation, with the line breaks after it
+      |\s{_REPEATED}(?!\S)                    # whitespace, without the space that belongs to the next word
       |\s""",
     re.VERBOSE,
 )
-BOUNDARY_PATTERN = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # where a word ends, whatever stands before and after
+BOUNDARY_PATTERN = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # positions where a pre-token ends in any context
 END_OF_TEXT = "<|endoftext|>"
-MAX_TOKEN_BYTES = 4 * (2 * MAX_WORD_CHARACTERS + 1)  # bytes
+MAX_TOKEN_BYTES = 4 * (2 * MAX_WORD_CHARACTERS + 1)  # the longest pre-token, at 4 bytes per character
 
 
 class BytePairTokenizer:
-    """A token is a byte, or a pair of tokens: with the merges (104, 105) and (256, 33), "hi!" is [257].
+    """Byte-level BPE tokenizer: a token is a byte or a merged pair of tokens.
 
-    Ids below 256 are bytes, the next ones the merges in their order, and the last ones the special tokens, which stand
-    for no text and come out of none.
+    With the merges (104, 105) and (256, 33), "hi!" is [257]. Ids below 256 are bytes, followed by the merges in order
+    and the special tokens, which `encode` never returns and which decode to the empty string.
 
     Args:
-        merges: Pairs of ids that make a token together, the most important first.
-        special_tokens: Names of tokens with a meaning of their own, each once.
+        merges: Pairs of token ids to merge, in order of priority.
+        special_tokens: Names of the special tokens, each different.
 
     Raises:
-        ValueError: A pair is of tokens that do not exist yet, a token is too long, or a name stands twice.
+        ValueError: A merge uses an id that does not exist yet, a token is too long, or a merge or a name is repeated.
 
     Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units"; on bytes as in
     Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
     """
 
     STATE_TYPES: ClassVar = {"merges": list, "special_tokens": list}
-    default_prompt: ClassVar = "\n"  # of a text without a prompt
+    default_prompt: ClassVar = "\n"  # prompt if none is given
 
     def __init__(self, merges: Sequence[Sequence[int]], special_tokens: Sequence[str] = (END_OF_TEXT,)) -> None:
         self.merges = [(first, second) for first, second in merges]
         self.special_tokens = list(special_tokens)
         if len(set(special_tokens)) < len(special_tokens):
-            raise ValueError(f"special tokens have different names, got {', '.join(special_tokens)}")
+            raise ValueError(f"special tokens must have different names, got {', '.join(special_tokens)}")
         self._bytes = [bytes([value]) for value in range(NUM_BYTES)]
         for first, second in self.merges:
-            if not (0 <= first < len(self._bytes) and 0 <= second < len(self._bytes)):
-                raise ValueError(f"token {len(self._bytes)} is made of {first} and {second}, which come later")
+            token = len(self._bytes)
+            if not (0 <= first < token and 0 <= second < token):
+                raise ValueError(f"token {token} must merge two ids from 0 to {token - 1}, got {first} and {second}")
             self._bytes.append(self._bytes[first] + self._bytes[second])
             if len(self._bytes[-1]) > MAX_TOKEN_BYTES:
-                raise ValueError(f"token {len(self._bytes) - 1} is longer than {MAX_TOKEN_BYTES} bytes")
+                raise ValueError(f"token {token} is longer than {MAX_TOKEN_BYTES} bytes")
         self._ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         if len(self._ranks) < len(self.merges):
-            raise ValueError("a pair is merged only once")
-        self._encode_word = lru_cache(maxsize=2**16)(self._merged)
+            raise ValueError("merges must not repeat a pair")
+        self._encode_word = lru_cache(maxsize=2**16)(self._apply_merges)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return BytePairTokenizer, (self.merges, self.special_tokens)
 
     @classmethod
-    def from_words(cls, words: Counter[str], vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,)) -> Self:
-        """Learn merges: again and again the pair that stands together most often becomes a token.
+    def from_word_counts(
+        cls, word_counts: Counter[str], vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,)
+    ) -> Self:
+        """Train a tokenizer: merge the most frequent pair of tokens, repeatedly.
 
         Args:
-            words: How often which part of a text stands there, as `pre_tokenize` takes it apart.
-            vocab_size: Tokens in all.
-            special_tokens: As for the class.
+            word_counts: Number of occurrences of each pre-token (see `pre_tokenize`).
+            vocab_size: Total number of tokens, including bytes and special tokens.
+            special_tokens: Names of the special tokens.
 
         Raises:
-            ValueError: There are to be fewer tokens than bytes, or more than pairs that stand together twice.
+            ValueError: `vocab_size` is too small for the bytes and special tokens, or so large that no pair occurs
+                twice any more.
         """
-        least = NUM_BYTES + len(special_tokens)
-        if vocab_size < least:
-            raise ValueError(f"vocab_size must be at least {least}, a token for each byte, got {vocab_size}")
-        merges = learn_merges(words, vocab_size - least)
-        if len(merges) < vocab_size - least:
+        min_size = NUM_BYTES + len(special_tokens)
+        if vocab_size < min_size:
             raise ValueError(
-                f"vocab_size {vocab_size} is more than this text can give: after {least + len(merges)} tokens no two "
-                f"of them stand together twice; give at most {least + len(merges)}"
+                f"vocab_size must be at least {min_size}, one per byte and special token, got {vocab_size}"
+            )
+        merges = learn_merges(word_counts, vocab_size - min_size)
+        max_size = min_size + len(merges)
+        if max_size < vocab_size:
+            raise ValueError(
+                f"vocab_size {vocab_size} is too large for this text: after {max_size} tokens no pair occurs twice; "
+                f"pass at most {max_size}"
             )
         return cls(merges, special_tokens)
 
     @classmethod
     def from_text(cls, text: str, vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,)) -> Self:
-        """As `from_words`, of a whole text."""
-        return cls.from_words(Counter(pre_tokenize(text)), vocab_size, special_tokens)
+        """Train a tokenizer on a text; see `from_word_counts`."""
+        return cls.from_word_counts(Counter(pre_tokenize(text)), vocab_size, special_tokens)
 
     @property
     def state(self) -> dict[str, Any]:
-        """The arguments that make this tokenizer again, as plain values."""
+        """Constructor arguments as plain values, for saving."""
         return {"merges": [list(pair) for pair in self.merges], "special_tokens": self.special_tokens}
 
     @property
     def end_of_text(self) -> list[int]:
-        """The token between two documents, if there is one."""
-        return [self.special_id(END_OF_TEXT)] if END_OF_TEXT in self.special_tokens else []
+        """Token id that ends a document, as a list; empty if there is no such token."""
+        return [self.special_token_id(END_OF_TEXT)] if END_OF_TEXT in self.special_tokens else []
 
     @property
     def vocab_size(self) -> int:
-        """How many different tokens there are."""
+        """Number of different tokens."""
         return len(self._bytes) + len(self.special_tokens)
 
     def encode(self, text: str) -> list[int]:
-        """Turn text into token ids.
+        """Convert text to token ids.
 
         Raises:
-            ValueError: It has half a surrogate pair, which is no character.
+            ValueError: The text contains a lone surrogate, which UTF-8 cannot encode.
         """
         try:
             return [token for word in pre_tokenize(text) for token in self._encode_word(word)]
         except UnicodeEncodeError as error:
-            raise ValueError(f"{text[error.start]!r} in {text[:40]!r} is half a character") from error
+            raise ValueError(f"{text[error.start]!r} in {text[:40]!r} is a lone surrogate, not a character") from error
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn token ids back into text; bytes that make no character become U+FFFD."""
+        """Convert token ids to text; bytes that are not valid UTF-8 become U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
-    def stream(self) -> Callable[[int], str]:
-        """To be called with token after token: the text that each adds, whole characters only."""
+    def incremental_decoder(self) -> Callable[[int], str]:
+        """Return a function that decodes a sequence one token per call, in whole characters."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return lambda token: decoder.decode(self.token_bytes(token))
 
     def extended(self, characters: Iterable[str]) -> Self:
-        """Itself: it can write every character already."""
+        """Return this tokenizer: its bytes cover every character."""
         return self
 
-    def name(self, token: int) -> str:
-        """What a token stands for, to be read: text, or its bytes if they make none, or a special token's name."""
+    def id_to_token(self, token: int) -> str:
+        """Return a token in readable form: its text, its bytes in hexadecimal if not valid UTF-8, or its name."""
         if token >= len(self._bytes):
             return self.special_tokens[token - len(self._bytes)]
         try:
@@ -145,23 +152,23 @@ class BytePairTokenizer:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in self._bytes[token])
 
     def num_chars(self, token: int) -> int:
-        """How many characters begin in a token."""
+        """Return the number of characters whose first byte is in a token."""
         return sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(token))
 
     def handle_unknown(self, text: str, replace: bool = False) -> str:
-        """The text without halves of surrogate pairs, which are no characters, or with ? in their place."""
+        """Remove lone surrogates, which UTF-8 cannot encode, or replace each by a question mark."""
         return text.encode("utf-8", errors="replace" if replace else "ignore").decode("utf-8")
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token stands for, in UTF-8: perhaps a part of a character only; nothing for special tokens."""
+        """Return a token's UTF-8 bytes, which may be part of a character; a special token has none."""
         return self._bytes[token] if token < len(self._bytes) else b""
 
-    def special_id(self, name: str) -> int:
-        """The id of a special token."""
+    def special_token_id(self, name: str) -> int:
+        """Return the id of a special token."""
         return len(self._bytes) + self.special_tokens.index(name)
 
-    def _merged(self, word: str) -> list[int]:
-        """The tokens of a word: of the pairs in it, always the one that was learned first becomes a token."""
+    def _apply_merges(self, word: str) -> list[int]:
+        """Encode a pre-token: merge its pair of highest priority until there is no pair to merge."""
         tokens = list(word.encode())
         while len(tokens) > 1:
             pair = min(pairwise(tokens), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
@@ -172,72 +179,78 @@ class BytePairTokenizer:
 
 
 def last_boundary(text: str) -> int:
-    """Where a long text can be cut without cutting a word; its end, if there is no such place near it."""
-    near = max(len(text) - 4096, 0)
-    return max((found.start() for found in BOUNDARY_PATTERN.finditer(text, near)), default=len(text)) or len(text)
+    """Return where to cut a text without splitting a pre-token: at its last boundary.
+
+    The last 4096 characters are searched; without a boundary in them, it is the end of the text.
+    """
+    start = max(len(text) - 4096, 0)
+    return max((match.start() for match in BOUNDARY_PATTERN.finditer(text, start)), default=len(text)) or len(text)
 
 
 def pre_tokenize(text: str) -> list[str]:
-    """Take a text apart into words, numbers, signs and blanks."""
+    """Split a text into pre-tokens: words, numbers, punctuation and whitespace."""
     return WORD_PATTERN.findall(text)
 
 
-def learn_merges(words: Counter[str], most: int) -> list[Pair]:
-    """The pairs to merge, in their order: the one that is there most often, and of equals the one of lowest ids.
+def learn_merges(word_counts: Counter[str], max_merges: int) -> list[Pair]:
+    """Learn merges: repeatedly merge the most frequent pair of tokens, breaking ties by the lowest ids.
 
-    The counts are kept up to date: after a merge only the words that had the pair are looked at. A heap knows the most
-    frequent pair; an entry whose count has fallen since goes back with the one that is true.
+    Pair counts are updated incrementally: a merge visits only the words that contain the pair. A heap finds the most
+    frequent pair; an entry whose count is outdated is pushed back with the current one.
 
     Args:
-        words: How often which word stands in the text.
-        most: How many to find.
+        word_counts: Number of occurrences of each pre-token.
+        max_merges: Maximum number of merges.
 
     Returns:
-        Fewer than `most`, where no pair stands in the text twice any more.
+        The merges in order, fewer than `max_merges` if no pair occurs twice any more.
     """
-    spelled = [list(word.encode()) for word in words]
-    weights = list(words.values())
-    counts: Counter[Pair] = Counter()
-    places: dict[Pair, set[int]] = defaultdict(set)  # in which words a pair is, or was
+    word_tokens = [list(word.encode()) for word in word_counts]
+    counts = list(word_counts.values())
+    pair_counts: Counter[Pair] = Counter()
+    words_with: dict[Pair, set[int]] = defaultdict(set)  # indices of the words that have a pair, or had it before
 
-    def add(index: int, sign: int) -> set[Pair]:
-        pairs = list(pairwise(spelled[index]))
+    def update_pair_counts(index: int, sign: int) -> set[Pair]:
+        pairs = list(pairwise(word_tokens[index]))
         for pair in pairs:
-            counts[pair] += sign * weights[index]
+            pair_counts[pair] += sign * counts[index]
             if sign > 0:
-                places[pair].add(index)
+                words_with[pair].add(index)
         return set(pairs)
 
-    for index in range(len(spelled)):
-        add(index, +1)
-    heap = [(-count, pair) for pair, count in counts.items()]
+    for index in range(len(word_tokens)):
+        update_pair_counts(index, +1)
+    heap = [(-count, pair) for pair, count in pair_counts.items()]
     heapify(heap)
     merges: list[Pair] = []
-    while heap and len(merges) < most:
-        count, pair = heappop(heap)
-        if -count != counts[pair]:
-            if counts[pair] > 0:
-                heappush(heap, (-counts[pair], pair))
+    while heap and len(merges) < max_merges:
+        negative_count, pair = heappop(heap)
+        if -negative_count != pair_counts[pair]:
+            if pair_counts[pair] > 0:
+                heappush(heap, (-pair_counts[pair], pair))
             continue
-        if -count < 2:
+        if -negative_count < 2:
             break
-        token, grown = NUM_BYTES + len(merges), set[Pair]()
+        token, new_pairs = NUM_BYTES + len(merges), set[Pair]()
         merges.append(pair)
-        for index in places.pop(pair):
-            before = add(index, -1)
-            spelled[index] = merge(spelled[index], pair, token)
-            grown |= add(index, +1) - before
-        for new in grown:
-            heappush(heap, (-counts[new], new))
+        for index in words_with.pop(pair):
+            old_pairs = update_pair_counts(index, -1)
+            word_tokens[index] = merge(word_tokens[index], pair, token)
+            new_pairs |= update_pair_counts(index, +1) - old_pairs
+        for new_pair in new_pairs:
+            heappush(heap, (-pair_counts[new_pair], new_pair))
     return merges
 
 
 def merge(tokens: list[int], pair: Pair, token: int) -> list[int]:
-    """The tokens with `token` for every such pair, from the left."""
-    result: list[int] = []
-    for newest in tokens:
-        if result and (result[-1], newest) == pair:
-            result[-1] = token
+    """Replace each occurrence of a pair by `token`, from left to right.
+
+    In [1, 2, 3, 1, 2], merging (1, 2) into 4 gives [4, 3, 4].
+    """
+    merged: list[int] = []
+    for current in tokens:
+        if merged and (merged[-1], current) == pair:
+            merged[-1] = token
         else:
-            result.append(newest)
-    return result
+            merged.append(current)
+    return merged

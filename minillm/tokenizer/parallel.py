@@ -1,4 +1,4 @@
-"""Tokenizing long texts, piece by piece, in several processes."""
+"""Parallel tokenization of long texts, chunk by chunk in a process pool."""
 
 import signal
 from collections import Counter, deque
@@ -13,51 +13,53 @@ import numpy as np
 from minillm.tokenizer import Tokenizer
 from minillm.tokenizer.byte_pairs import pre_tokenize
 
-Piece = list[str]  # texts; an empty one stands for the end of a document
-_work: Callable[[Any], Any]  # what this process does, where it is one of several
+Chunk = list[str]  # consecutive texts; an empty one marks the end of a document
+_worker_function: Callable[[Any], Any]  # set in each worker process
 
 
-def count_words(pieces: Iterable[Piece], processes: int) -> Counter[str]:
-    """How often which word stands in a text."""
-    words: Counter[str] = Counter()
-    for some in _in_order(_words, pieces, processes):
-        words.update(some)
-    return words
+def count_words(chunks: Iterable[Chunk], num_processes: int) -> Counter[str]:
+    """Count the occurrences of each pre-token."""
+    counts: Counter[str] = Counter()
+    for chunk_counts in _parallel_map(_count_chunk, chunks, num_processes):
+        counts.update(chunk_counts)
+    return counts
 
 
-def encode(pieces: Iterable[Piece], processes: int, tokenizer: Tokenizer, dtype: np.dtype[Any]) -> Iterator[bytes]:
-    """The token ids of piece after piece, as the bytes of an array."""
-    return _in_order(partial(_ids, tokenizer, dtype), pieces, processes)
+def encode_chunks(
+    chunks: Iterable[Chunk], num_processes: int, tokenizer: Tokenizer, dtype: np.dtype[Any]
+) -> Iterator[bytes]:
+    """Yield the token ids of each chunk, as the bytes of an array of type `dtype`."""
+    return _parallel_map(partial(_encode_chunk, tokenizer, dtype), chunks, num_processes)
 
 
-def _words(piece: Piece) -> Counter[str]:
-    return Counter(word for text in piece for word in pre_tokenize(text))
+def _count_chunk(chunk: Chunk) -> Counter[str]:
+    return Counter(word for text in chunk for word in pre_tokenize(text))
 
 
-def _ids(tokenizer: Tokenizer, dtype: np.dtype[Any], piece: Piece) -> bytes:
-    ids = [token for text in piece for token in (tokenizer.encode(text) if text else tokenizer.end_of_text)]
+def _encode_chunk(tokenizer: Tokenizer, dtype: np.dtype[Any], chunk: Chunk) -> bytes:
+    ids = [token for text in chunk for token in (tokenizer.encode(text) if text else tokenizer.end_of_text)]
     return np.array(ids, dtype).tobytes()
 
 
-def _in_order(work: Callable[[Any], Any], items: Iterable[Any], processes: int) -> Iterator[Any]:
-    """As map, in several processes; of a long row of items, a few at a time are in memory."""
-    if processes == 1:
-        yield from map(work, items)
+def _parallel_map(function: Callable[[Any], Any], items: Iterable[Any], num_processes: int) -> Iterator[Any]:
+    """Map a function over items in a process pool, in order, with a bounded number of items in memory."""
+    if num_processes == 1:
+        yield from map(function, items)
         return
-    waiting: deque[Future[Any]] = deque()
-    with ProcessPoolExecutor(processes, get_context("spawn"), _begin, (work,)) as pool:
+    pending: deque[Future[Any]] = deque()
+    with ProcessPoolExecutor(num_processes, get_context("spawn"), _initialize_worker, (function,)) as pool:
         for item in items:
-            waiting.append(pool.submit(_do, item))
-            if len(waiting) > 2 * processes:
-                yield waiting.popleft().result()
-        yield from (future.result() for future in waiting)
+            pending.append(pool.submit(_call_worker_function, item))
+            if len(pending) > 2 * num_processes:
+                yield pending.popleft().result()
+        yield from (future.result() for future in pending)
 
 
-def _begin(work: Callable[[Any], Any]) -> None:
-    global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
-    _work = work
+def _initialize_worker(function: Callable[[Any], Any]) -> None:
+    global _worker_function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
+    _worker_function = function
 
 
-def _do(item: Any) -> Any:
-    return _work(item)
+def _call_worker_function(item: Any) -> Any:
+    return _worker_function(item)

@@ -15,7 +15,7 @@ V, T, C, L, H = 11, 7, 15, 2, 3
 
 def decoder(dropout: float = 0.0, **changes: Any) -> Decoder:
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "vocab_size": V,
         "context_length": T,
         "embed_dim": C,
@@ -23,10 +23,10 @@ def decoder(dropout: float = 0.0, **changes: Any) -> Decoder:
         "num_heads": H,
         **changes,
     }
-    return Decoder(ModelConfig(dropout=dropout, **sizes))
+    return Decoder(ModelConfig(dropout=dropout, **settings))
 
 
-TWIN_NAMES = {
+GPT2_NAMES = {
     "token_embedding": "transformer.wte",
     "position_embedding": "transformer.wpe",
     "final_norm": "transformer.ln_f",
@@ -40,37 +40,37 @@ TWIN_NAMES = {
 }
 
 
-def twin(name: str, value: Tensor) -> tuple[str, Tensor]:
-    """A parameter (or its gradient) as Hugging Face's GPT-2 names and keeps it: matrices in blocks are transposed."""
-    layer, kind = name.rsplit(".", 1)
+def as_gpt2(name: str, value: Tensor) -> tuple[str, Tensor]:
+    """Name and value of a parameter (or gradient) in Hugging Face's GPT-2, which transposes the matrices of a block."""
+    layer, suffix = name.rsplit(".", 1)
     if not layer.startswith("blocks."):
-        return f"{TWIN_NAMES[layer]}.{kind}", value
+        return f"{GPT2_NAMES[layer]}.{suffix}", value
     _, number, layer = layer.split(".", 2)
-    return f"transformer.h.{number}.{TWIN_NAMES[layer]}.{kind}", value.T if value.ndim == 2 else value
+    return f"transformer.h.{number}.{GPT2_NAMES[layer]}.{suffix}", value.T if value.ndim == 2 else value
 
 
-def test_outputs_and_gradients_equal_those_of_hugging_faces_gpt2():
+def test_logits_and_gradients_equal_those_of_hugging_face_gpt2():
     model = decoder()
     with torch.no_grad():
-        for parameter in model.parameters():  # norms too, and larger than at the start
+        for parameter in model.parameters():  # larger weights than the initial ones, and norm weights other than 1
             parameter.add_(torch.randn_like(parameter) * 0.2)
     sizes: dict[str, Any] = {"vocab_size": V, "n_positions": T, "n_embd": C, "n_layer": L, "n_head": H}
     no_dropout: dict[str, Any] = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     gpt2 = GPT2LMHeadModel(GPT2Config(**sizes, **no_dropout, activation_function="relu", tie_word_embeddings=False))
-    twins = dict(twin(name, value) for name, value in model.state_dict().items())
-    missing, unexpected = gpt2.load_state_dict(twins, strict=False)
+    weights = dict(as_gpt2(name, value) for name, value in model.state_dict().items())
+    missing, unexpected = gpt2.load_state_dict(weights, strict=False)
     assert not unexpected
-    assert all(name.endswith(".bias") for name in missing)  # which GPT-2 has, and begins at 0
+    assert all(name.endswith(".bias") for name in missing)  # GPT-2 initializes its biases with 0
 
     ids = torch.randint(V, (3, T))
-    ours, theirs = model(ids), gpt2(ids).logits
-    torch.testing.assert_close(ours, theirs)
+    logits, gpt2_logits = model(ids), gpt2(ids).logits
+    torch.testing.assert_close(logits, gpt2_logits)
 
-    for logits in (ours, theirs):
-        F.cross_entropy(logits.flatten(end_dim=1), ids.flatten()).backward()
-    gradients = dict(twin(name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
-    theirs = {name: parameter.grad for name, parameter in gpt2.named_parameters() if not name.endswith(".bias")}
-    torch.testing.assert_close(gradients, theirs)
+    for output in (logits, gpt2_logits):
+        F.cross_entropy(output.flatten(end_dim=1), ids.flatten()).backward()
+    gradients = dict(as_gpt2(name, p.grad) for name, p in model.named_parameters() if p.grad is not None)
+    expected = {name: parameter.grad for name, parameter in gpt2.named_parameters() if not name.endswith(".bias")}
+    torch.testing.assert_close(gradients, expected)
 
 
 LLAMA_NAMES = {
@@ -84,9 +84,9 @@ LLAMA_NAMES = {
 }
 
 
-def llama_parts(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]:
-    """A weight of a block as Hugging Face's Llama names and keeps it."""
-    if layer == "attention.query_key_value":  # of a pair of channels, the second is next to the first; theirs D / 2 on
+def as_llama(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]:
+    """Names and values of a block's weight in Hugging Face's Llama."""
+    if layer == "attention.query_key_value":  # Llama rotates channels i and i + D / 2 as a pair, not 2i and 2i + 1
         query, key, value = weight.chunk(3)
         query, key = (part.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).reshape_as(part) for part in (query, key))
         return {"self_attn.q_proj": query, "self_attn.k_proj": key, "self_attn.v_proj": value}
@@ -95,20 +95,20 @@ def llama_parts(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]
     return {LLAMA_NAMES[layer]: weight}
 
 
-def test_with_rotary_positions_rms_norms_and_swiglu_it_is_hugging_faces_llama():
+def test_logits_with_rotary_positions_rms_norm_and_swiglu_equal_those_of_hugging_face_llama():
     model = decoder(embed_dim=12, position="rotary", norm="rms", activation="swiglu")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     sizes: dict[str, Any] = {"vocab_size": V, "hidden_size": 12, "num_hidden_layers": L, "num_attention_heads": H}
-    more: dict[str, Any] = {"max_position_embeddings": T, "rms_norm_eps": 1e-5, "rope_theta": 10_000}
-    llama = LlamaForCausalLM(LlamaConfig(**sizes, **more, intermediate_size=32))
+    constants: dict[str, Any] = {"max_position_embeddings": T, "rms_norm_eps": 1e-5, "rope_theta": 10_000}
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, **constants, intermediate_size=32))
     weights: dict[str, Tensor] = {}
     for name, weight in model.state_dict().items():
         if name.startswith("blocks."):
             _, number, layer = name.removesuffix(".weight").split(".", 2)
-            parts = llama_parts(layer, weight, H)
-            weights |= {f"model.layers.{number}.{part}.weight": value for part, value in parts.items()}
+            llama_weights = as_llama(layer, weight, H)
+            weights |= {f"model.layers.{number}.{key}.weight": value for key, value in llama_weights.items()}
         else:
             weights[f"{LLAMA_NAMES[name.removesuffix('.weight')]}.weight"] = weight
     llama.load_state_dict(weights)
@@ -116,7 +116,7 @@ def test_with_rotary_positions_rms_norms_and_swiglu_it_is_hugging_faces_llama():
     torch.testing.assert_close(model(ids), llama(ids).logits)
 
 
-PARTS = {
+OPTIONS = {
     "embed_dim": 12,
     "position": "rotary",
     "norm": "rms",
@@ -126,31 +126,31 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("parts", [{}, PARTS])
-def test_future_tokens_have_no_gradient_into_past_logits_and_past_ones_do(parts: dict[str, Any]):
-    model = decoder(**parts)
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_logits_have_gradients_from_past_and_present_tokens_but_not_from_future_ones(options: dict[str, Any]):
+    model = decoder(**options)
     embedded = model.token_embedding(torch.randint(V, (1, T))).detach().requires_grad_()
     model.token_embedding.forward = lambda ids: embedded  # pyright: ignore[reportAttributeAccessIssue]
     for t in range(T):
         (gradient,) = torch.autograd.grad(model(torch.zeros(1, T, dtype=torch.long))[0, t].pow(2).sum(), embedded)
-        reached = gradient[0].abs().amax(dim=-1) > 0
-        assert reached.tolist() == [True] * (t + 1) + [False] * (T - t - 1)
+        has_gradient = gradient[0].abs().amax(dim=-1) > 0
+        assert has_gradient.tolist() == [True] * (t + 1) + [False] * (T - t - 1)
 
 
-def test_the_parameter_count_is_that_of_the_closed_form():
+def test_the_parameter_count_equals_the_closed_form():
     count = sum(parameter.numel() for parameter in decoder().parameters())
     block = 12 * C**2 + 2 * C  # matrices 3 + 1 + 4 + 4; norms 1 + 1
     assert count == 2 * V * C + T * C + L * block + C
 
 
-def test_the_loss_of_an_untrained_model_is_that_of_a_uniform_guess():
+def test_the_loss_of_an_untrained_model_is_that_of_a_uniform_distribution():
     model = decoder(vocab_size=65, context_length=64, embed_dim=128, num_heads=4)
     ids = torch.randint(65, (8, 64))
     loss = F.cross_entropy(model(ids).flatten(end_dim=1), torch.randint(65, (8 * 64,)))
     assert loss.item() == pytest.approx(math.log(65), abs=0.05)
 
 
-def test_initial_weights_have_gpt2s_spread():
+def test_initial_weights_have_the_standard_deviations_of_gpt2():
     model = decoder(embed_dim=96, num_layers=8)
     for name, parameter in model.named_parameters():
         if name.endswith("projection.weight"):
@@ -161,22 +161,22 @@ def test_initial_weights_have_gpt2s_spread():
             assert parameter.unique().tolist() == [1.0]
 
 
-def test_with_zero_init_an_untrained_model_expects_every_token_alike():
+def test_zero_init_gives_an_untrained_model_a_uniform_distribution():
     logits = decoder(zero_init=True)(torch.randint(V, (2, T)))
     assert torch.equal(logits, torch.zeros(2, T, V))
 
 
-def test_with_zero_init_the_blocks_of_an_untrained_model_add_nothing():
+def test_zero_init_makes_the_blocks_of_an_untrained_model_the_identity():
     x = torch.randn(2, T, C)
     for block in decoder(zero_init=True).blocks:
         assert torch.equal(block(x), x)
 
 
-@pytest.mark.parametrize("parts", [{}, {**PARTS, "zero_init": True}])
-def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
-    model = decoder(**{**parts, "embed_dim": 48})
+@pytest.mark.parametrize("options", [{}, {**OPTIONS, "zero_init": True}])
+def test_the_model_can_overfit_one_batch(options: dict[str, Any]):
+    model = decoder(**{**options, "embed_dim": 48})
     windows = torch.randint(V, (4, T + 1))
-    windows[:, 0] = torch.arange(4)  # so that the first token tells which
+    windows[:, 0] = torch.arange(4)  # the first token identifies the window
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     loss = torch.tensor(math.inf)
     for _ in range(150):
@@ -187,45 +187,45 @@ def test_one_batch_can_be_learned_by_heart(parts: dict[str, Any]):
     assert loss.item() < 0.01
 
 
-@pytest.mark.parametrize("parts", [{}, PARTS])
-def test_a_shorter_text_gets_the_same_logits_as_the_beginning_of_a_longer_one(parts: dict[str, Any]):
-    model, ids = decoder(**parts), torch.randint(V, (2, T))
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_logits_of_a_prefix_equal_those_of_the_whole_sequence(options: dict[str, Any]):
+    model, ids = decoder(**options), torch.randint(V, (2, T))
     torch.testing.assert_close(model(ids[:, :3]), model(ids)[:, :3])
 
 
-@pytest.mark.parametrize("parts", [{}, PARTS])
-def test_logits_are_float32_under_autocast_and_close_to_exact_ones(parts: dict[str, Any]):
-    model, ids = decoder(**parts), torch.randint(V, (2, T))
+@pytest.mark.parametrize("options", [{}, OPTIONS])
+def test_logits_under_autocast_are_float32_and_close_to_those_without(options: dict[str, Any]):
+    model, ids = decoder(**options), torch.randint(V, (2, T))
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(ids)
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, model(ids), atol=5e-3, rtol=0)
 
 
-def test_a_text_longer_than_the_context_is_refused():
-    with pytest.raises(ValueError, match="the context has 7 positions, got 8 tokens"):
+def test_a_sequence_longer_than_the_context_raises():
+    with pytest.raises(ValueError, match="sequence length 8 exceeds context_length 7"):
         decoder()(torch.zeros(1, 8, dtype=torch.long))
 
 
-def test_attention_maps_are_those_that_forward_uses():
+def test_attention_maps_reproduce_the_attention_output_of_forward():
     model, ids = decoder(), torch.randint(V, (2, T))
     maps = model.attention_maps(ids)
     assert maps.shape == (L, 2, H, T, T)
     block: Any = model.blocks[0]
-    _, _, value = block.attention._heads(block.attention_norm(model._embed(ids)))
-    gathered = (maps[0] @ value).transpose(1, 2).flatten(start_dim=2)
-    attended = block.attention.projection(gathered)
-    torch.testing.assert_close(attended, block.attention(block.attention_norm(model._embed(ids))))
+    _, _, value = block.attention._project(block.attention_norm(model._embed(ids)))
+    heads = (maps[0] @ value).transpose(1, 2).flatten(start_dim=2)
+    output = block.attention.projection(heads)
+    torch.testing.assert_close(output, block.attention(block.attention_norm(model._embed(ids))))
 
 
-def test_attention_maps_of_a_layer_are_of_what_the_layers_before_made():
+def test_attention_maps_of_a_layer_depend_on_the_output_of_previous_layers():
     model, ids = decoder(), torch.randint(V, (2, T))
     with torch.no_grad():
-        for parameter in model.parameters():  # so that a layer changes much
+        for parameter in model.parameters():  # so that each layer changes its input considerably
             parameter.add_(torch.randn_like(parameter) * 0.2)
     inputs: list[Tensor] = []
     second = model.get_submodule("blocks.1.attention")
-    second.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    second.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     model(ids)
     (x,) = inputs
     query, key, _ = (x @ second.get_parameter("query_key_value.weight").T).chunk(3, dim=-1)
@@ -234,11 +234,11 @@ def test_attention_maps_of_a_layer_are_of_what_the_layers_before_made():
     torch.testing.assert_close(model.attention_maps(ids)[1], scores.softmax(dim=-1))
 
 
-def test_attention_maps_keep_no_graph():
+def test_attention_maps_do_not_require_gradients():
     assert not decoder().attention_maps(torch.randint(V, (2, T))).requires_grad
 
 
-def test_dropout_works_in_training_only():
+def test_dropout_is_active_in_training_mode_only():
     model, ids = decoder(dropout=0.5), torch.randint(V, (2, T))
     assert not torch.equal(model(ids), model(ids))
     model.eval()

@@ -4,15 +4,15 @@ from torch import nn
 from minillm.model.norm import RMSNorm
 
 
-def test_it_is_torchs():
-    ours, theirs, x = RMSNorm(7), nn.RMSNorm(7, eps=1e-5), torch.randn(3, 5, 7, requires_grad=True)
+def test_outputs_and_gradients_equal_those_of_torch_rms_norm():
+    norm, torch_norm, x = RMSNorm(7), nn.RMSNorm(7, eps=1e-5), torch.randn(3, 5, 7, requires_grad=True)
     with torch.no_grad():
-        ours.weight.copy_(torch.randn(7))
-        theirs.weight.copy_(ours.weight)
-    torch.testing.assert_close(ours(x), theirs(x))
-    ours_gradient, theirs_gradient = (torch.autograd.grad(norm(x).pow(3).sum(), x)[0] for norm in (ours, theirs))
-    torch.testing.assert_close(ours_gradient, theirs_gradient)
+        norm.weight.copy_(torch.randn(7))
+        torch_norm.weight.copy_(norm.weight)
+    torch.testing.assert_close(norm(x), torch_norm(x))
+    gradient, expected = (torch.autograd.grad(module(x).pow(3).sum(), x)[0] for module in (norm, torch_norm))
+    torch.testing.assert_close(gradient, expected)
 
 
-def test_the_type_stays():
+def test_the_dtype_is_preserved():
     assert RMSNorm(7)(torch.randn(3, 7, dtype=torch.bfloat16)).dtype == torch.bfloat16
