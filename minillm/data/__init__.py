@@ -1,1 +1,1 @@
-"""Where text comes from, and how it reaches the model."""
+"""Corpora, their tokenization, and batches of windows."""

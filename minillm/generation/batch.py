@@ -1,4 +1,4 @@
-"""Texts that are continued together, but come and go each on its own."""
+"""Continuous batching: sequences join and leave the batch between decoding steps."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling import sample
 from minillm.generation.sampling_params import SamplingParams
 
-MAX_PREFILLS_PER_STEP = 4  # texts a step that are read (anew) as a whole, which takes longer than a step of the others
+MAX_PREFILLS_PER_STEP = 4  # a prefill takes longer than a decoding step, and delays the other sequences
 
 
 class Sequence:
-    """A text in the making.
+    """A sequence being generated.
 
     Args:
         prompt: Token ids, at least 1.
-        settings: How to choose; how many tokens to make and when to stop is the caller's business.
+        settings: Sampling parameters; the caller applies `max_new_tokens` and `stop`.
     """
 
     def __init__(self, prompt: Iterable[int], settings: SamplingParams) -> None:
-        self.window = list(prompt)  # what the decoder sees, with the newest token at its end
-        self.draws = random.Random(settings.seed)
-        self.choice = settings.temperature, settings.top_k, settings.top_p
-        self.logits: Array = np.empty(0)  # (V,), those that the newest token was chosen by
+        self.window = list(prompt)  # the decoder's input, with the newest token last
+        self.rng = random.Random(settings.seed)
+        self.sampling = settings.temperature, settings.top_k, settings.top_p
+        self.logits: Array = np.empty(0)  # (V,), from which the newest token was sampled
 
 
 class ContinuousBatch:
-    """A step makes one more token of each text; texts are added and removed between two steps.
+    """A changing set of sequences that each grow by one token per step.
 
-    Each becomes what `generate_ids` would make of it alone (but for the last bits of the sums).
+    A sequence gets the tokens that `generate_ids` gives it alone, up to rounding errors in the logits.
 
     Args:
         decoder: The model.
-        capacity: Most texts.
+        capacity: Maximum number of sequences.
     """
 
     def __init__(self, decoder: NumpyDecoder, capacity: int) -> None:
@@ -47,58 +47,59 @@ class ContinuousBatch:
         self.capacity = capacity
         self._cache = RaggedKVCache(decoder.new_cache(1), capacity)
         self._running: list[Sequence] = []  # in the order of the cache
-        self._unread: deque[Sequence] = deque()
+        self._waiting: deque[Sequence] = deque()  # for their prefill
 
     def __len__(self) -> int:
-        """How many texts there are."""
-        return len(self._running) + len(self._unread)
+        """Return the number of sequences."""
+        return len(self._running) + len(self._waiting)
 
-    def add(self, row: Sequence) -> None:
-        """Take in a text; there must be room."""
+    def add(self, sequence: Sequence) -> None:
+        """Add a sequence; the batch must be below its capacity."""
         assert len(self) < self.capacity
-        row.window = row.window[-self.decoder.config.context_length :]
-        self._unread.append(row)
+        sequence.window = sequence.window[-self.decoder.config.context_length :]
+        self._waiting.append(sequence)
 
-    def remove(self, row: Sequence) -> None:
-        """Forget a text."""
-        if row in self._unread:
-            self._unread.remove(row)
+    def remove(self, sequence: Sequence) -> None:
+        """Remove a sequence."""
+        if sequence in self._waiting:
+            self._waiting.remove(sequence)
         else:
-            index = self._running.index(row)
+            index = self._running.index(sequence)
             self._cache.remove(index)
             self._running[index] = self._running[-1]
             self._running.pop()
 
     def step(self) -> list[Sequence]:
-        """Continue every text by a token, except those that still wait to be read.
+        """Generate one token for every sequence, except those that still wait for their prefill.
 
         Returns:
-            The texts that were continued; the last of `window` is the new token.
+            The sequences that have a new token, the last one of their `window`.
         """
-        for row in [row for row in self._running if len(row.window) > self.decoder.config.context_length]:
-            self.remove(row)
-            row.window = row.window[-overflow_length(self.decoder) :]
-            self._unread.append(row)
+        for sequence in [s for s in self._running if len(s.window) > self.decoder.config.context_length]:
+            self.remove(sequence)
+            sequence.window = sequence.window[-overflow_length(self.decoder) :]
+            self._waiting.append(sequence)
         logits: list[Array] = []
         if self._running:
-            logits.append(self.decoder(np.array([row.window[-1:] for row in self._running]), self._cache))
-        for _ in range(min(len(self._unread), MAX_PREFILLS_PER_STEP)):
-            row, cache = self._unread.popleft(), self.decoder.new_cache(1)
-            logits.append(self.decoder(np.array([row.window]), cache))
+            newest = np.array([sequence.window[-1:] for sequence in self._running])
+            logits.append(self.decoder(newest, self._cache))
+        for _ in range(min(len(self._waiting), MAX_PREFILLS_PER_STEP)):
+            sequence, cache = self._waiting.popleft(), self.decoder.new_cache(1)
+            logits.append(self.decoder(np.array([sequence.window]), cache))
             self._cache.append(cache)
-            self._running.append(row)
-        self._choose(np.concatenate(logits))
+            self._running.append(sequence)
+        self._append_samples(np.concatenate(logits))
         return list(self._running)
 
-    def _choose(self, logits: Array) -> None:
-        """Give each running text its next token, by its scores (B, V)."""
-        alike: dict[tuple[float, int | None, float | None], list[int]] = defaultdict(list)
-        for index, row in enumerate(self._running):
-            alike[row.choice].append(index)
-        for choice, indices in alike.items():
-            scores = logits if len(alike) == 1 else logits[indices]
-            uniform = np.array([self._running[index].draws.random() for index in indices])
-            for index, token in zip(indices, sample(scores, uniform, *choice).tolist(), strict=True):
-                row = self._running[index]
-                row.window.append(token)
-                row.logits = logits[index]
+    def _append_samples(self, logits: Array) -> None:
+        """Sample the next token of each running sequence from its logits (B, V)."""
+        groups: dict[tuple[float, int | None, float | None], list[int]] = defaultdict(list)
+        for index, sequence in enumerate(self._running):
+            groups[sequence.sampling].append(index)
+        for sampling, indices in groups.items():
+            group_logits = logits if len(groups) == 1 else logits[indices]
+            uniform = np.array([self._running[index].rng.random() for index in indices])
+            for index, token in zip(indices, sample(group_logits, uniform, *sampling).tolist(), strict=True):
+                sequence = self._running[index]
+                sequence.window.append(token)
+                sequence.logits = logits[index]

@@ -1,4 +1,4 @@
-"""Generation: an iterator of token ids, and on top of it an iterator of text."""
+"""Text generation: an iterator over token ids, and on top of it an iterator over text."""
 
 from __future__ import annotations
 
@@ -30,105 +30,104 @@ def generate(
     seed: int | None = SamplingParams.seed,
     stop: Sequence[str] = SamplingParams.stop,
 ) -> Iterator[str]:
-    """Continue a prompt, piece by piece as the text is made.
+    """Continue a prompt, streaming the text as it is generated.
 
     Args:
         model: A trained decoder.
         tokenizer: The tokenizer it was trained with.
-        prompt: Text to continue; an empty one starts a new line.
-        max_new_tokens: Most tokens to make.
-        temperature: Divides the logits; 0 always takes the likeliest token.
-        top_k: Choose among this many likeliest tokens.
-        top_p: Choose among the likeliest tokens that reach this probability together.
-        seed: The same seed gives the same text; None takes a fresh one.
-        stop: The text ends before the first of these strings that appears in it.
+        prompt: Text to continue; an empty prompt starts a new line.
+        max_new_tokens: Maximum number of tokens to generate.
+        temperature: Divides the logits; 0 always selects the most likely token.
+        top_k: Sample from this many most likely tokens.
+        top_p: Sample from the smallest set of most likely tokens whose total probability reaches this value.
+        seed: Seed of the sampling; None draws a random one.
+        stop: Generation ends before the first of these strings.
 
     Returns:
-        Text pieces; joined, they are the continuation without the prompt.
+        An iterator over chunks of text, which joined are the continuation without the prompt.
 
     Raises:
-        ValueError: A setting is out of its range, or the prompt has a character that the tokenizer does not know.
+        ValueError: A setting is out of range, or the prompt has a character unknown to the tokenizer.
     """
     settings = SamplingParams(max_new_tokens, temperature, top_k, top_p, seed, tuple(stop))
-    encode_prompt(tokenizer, prompt)  # complain now, not when the first piece is asked for
-    pieces = generate_batch(NumpyDecoder.of(model), tokenizer, prompt, settings, [seed])
-    return (piece for _, piece in pieces)
+    encode_prompt(tokenizer, prompt)  # raises here rather than at the first iteration
+    chunks = generate_batch(NumpyDecoder.from_model(model), tokenizer, prompt, settings, [seed])
+    return (chunk for _, chunk in chunks)
 
 
 def generate_batch(
     decoder: NumpyDecoder, tokenizer: Tokenizer, prompt: str, settings: SamplingParams, seeds: Sequence[int | None]
 ) -> Iterator[tuple[int, str]]:
-    """Continue a prompt in several ways at once, a way a seed.
+    """Generate several continuations of a prompt as a batch, one per seed.
 
     Args:
         decoder: The model.
         tokenizer: The tokenizer it was trained with.
-        prompt: Text to continue; an empty one starts a new line.
-        settings: How to choose and when to stop; its own seed is not looked at.
-        seeds: Each gives the text that it would give alone (but for the last bits of the sums, which almost never
-            decide a choice).
+        prompt: Text to continue; an empty prompt starts a new line.
+        settings: Sampling parameters; its `seed` is ignored.
+        seeds: One per continuation, which does not depend on the other seeds (except for rounding errors in the
+            logits, which almost never change a token).
 
     Returns:
-        Pairs of a number of a text and its next piece, in the order in which they are made.
+        An iterator over pairs of the index of a continuation and its next chunk of text, in order of generation.
     """
     ids = np.array(encode_prompt(tokenizer, prompt)[-decoder.config.context_length :])
     generators = [random.Random(seed) for seed in seeds]
-    texts = [TextStream(tokenizer, settings.stop) for _ in seeds]
+    streams = [TextStream(tokenizer, settings.stop) for _ in seeds]
     for newest in generate_ids(decoder, ids, generators, settings):
-        for number, (text, token) in enumerate(zip(texts, newest.tolist(), strict=True)):
-            if piece := text.add(token):
-                yield number, piece
-        if all(text.ended for text in texts):
+        for index, (stream, token) in enumerate(zip(streams, newest.tolist(), strict=True)):
+            if chunk := stream.add(token):
+                yield index, chunk
+        if all(stream.ended for stream in streams):
             return
-    for number, text in enumerate(texts):
-        if piece := text.finish():
-            yield number, piece
+    for index, stream in enumerate(streams):
+        if chunk := stream.finish():
+            yield index, chunk
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The ids of a prompt; those of a newline (or of the first known character) if it is empty.
+    """Return the token ids of a prompt; an empty prompt becomes a newline, or the first known character.
 
     Raises:
-        ValueError: The prompt has a character that the tokenizer does not know.
+        ValueError: The prompt has a character unknown to the tokenizer.
     """
     return tokenizer.encode(prompt or tokenizer.default_prompt)
 
 
 def overflow_length(decoder: NumpyDecoder) -> int:
-    """How many of the newest tokens the decoder goes on with when its window is full."""
+    """Return the number of newest tokens that are kept as context when the KV cache is full."""
     return max(decoder.config.context_length // 4, 1)
 
 
 def generate_ids(
     decoder: NumpyDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
 ) -> Iterator[Array]:
-    """Continue a prompt as a batch of texts, one token of each at a time.
+    """Generate a batch of B continuations of a prompt, one token per sequence and step.
 
-    Of a text longer than the context the model sees the last part. When its window is full, it goes on with the last
-    quarter of what it held, which is computed anew: to move by one token each time would be to compute every position
-    anew each time.
+    The model attends to at most `context_length` tokens. When the KV cache is full, it is refilled with the newest
+    quarter of these tokens; a window that slides by one token would require a prefill at every step.
 
     Args:
         decoder: The model.
         prompt: (T,) token ids, at least 1.
-        generators: B random generators, one a text, so that a text does not depend on its neighbours.
-        settings: How to choose; the seed and the stop strings are the caller's business.
+        generators: B random generators, one per sequence, so that sequences do not depend on each other.
+        settings: Sampling parameters; `seed` and `stop` are ignored.
 
     Returns:
-        `max_new_tokens` times the (B,) newest ids.
+        An iterator over the (B,) newest ids of `max_new_tokens` steps.
     """
     B, context_length = len(generators), decoder.config.context_length
-    new = prompt[None, -context_length:]  # one row for all, as long as they are the same
-    window, cache = [new.repeat(B, axis=0)], decoder.new_cache(1)
+    new_ids = prompt[None, -context_length:]  # a single row: the prefill is the same for all sequences
+    window, cache = [new_ids.repeat(B, axis=0)], decoder.new_cache(1)
     for _ in range(settings.max_new_tokens):
-        if cache.length + new.shape[1] > context_length:
-            new = np.concatenate(window, axis=1)[:, -overflow_length(decoder) :]
-            window, cache = [new], decoder.new_cache(B)
-        logits = decoder(new, cache)
+        if cache.length + new_ids.shape[1] > context_length:
+            new_ids = np.concatenate(window, axis=1)[:, -overflow_length(decoder) :]
+            window, cache = [new_ids], decoder.new_cache(B)
+        logits = decoder(new_ids, cache)
         if len(logits) < B:
             logits, cache = logits.repeat(B, axis=0), cache.repeat(B)
         uniform = np.array([generator.random() for generator in generators])
         newest = sample(logits, uniform, settings.temperature, settings.top_k, settings.top_p)
-        new = newest[:, None]
-        window.append(new)
+        new_ids = newest[:, None]
+        window.append(new_ids)
         yield newest

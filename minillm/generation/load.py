@@ -24,9 +24,9 @@ def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]:
         The model, in eval mode on the CPU, and its tokenizer.
 
     Raises:
-        ValueError: There is no such checkpoint, or the file is not a complete checkpoint of this project.
+        ValueError: There is no such checkpoint, or the file is not a complete MiniLLM checkpoint.
     """
-    import torch  # only here: generation needs NumPy alone
+    import torch  # imported here because generation needs only NumPy
 
     from minillm.model import Decoder
 
@@ -43,10 +43,10 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer, dict[str, Any]]:
         path: A checkpoint file.
 
     Returns:
-        The model, its tokenizer, and the settings of the data that it was trained on.
+        The model, its tokenizer, and the data settings that it was trained with.
 
     Raises:
-        ValueError: The file is not a complete checkpoint of this project.
+        ValueError: The file is not a complete MiniLLM checkpoint.
     """
     checkpoint = read_checkpoint(path)
     return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, checkpoint.data

@@ -1,8 +1,7 @@
-"""The decoder once more, in NumPy and with a memory: what writes text, a token at a time.
+"""NumPy inference with a KV cache.
 
-With one position of one text to compute, PyTorch spends most of the time on its way to the matrix products. NumPy
-gets there sooner, and is imported in a tenth of a second. `model/decoder.py` says what is computed; a test holds the
-two equal.
+For one token of one sequence, PyTorch spends most of the time on overhead around the matrix products. NumPy has less
+overhead, and is imported in a tenth of a second. `model/decoder.py` is the reference; a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,65 +18,69 @@ from minillm.generation.kv_cache import Array, KVCache
 if TYPE_CHECKING:
     from minillm.model import Decoder
 
-MATRICES = ("query_key_value", "projection", "expand", "output_head")  # nn.Linear keeps them the other way round
+# nn.Linear stores these matrices as (out, in); here they are transposed to (in, out)
+LINEAR_WEIGHTS = ("query_key_value", "projection", "expand", "output_head")
 
 
 class NumpyDecoder:
-    """A trained decoder that continues texts.
+    """Trained decoder for inference in NumPy.
 
     Args:
-        weights: The decoder's, float32, by the names that its `state_dict` gives them.
-        config: Its size and its parts.
+        weights: float32 weights by their names in the `state_dict` of `Decoder`.
+        config: Architecture of the decoder.
     """
 
     def __init__(self, weights: Mapping[str, Array], config: ModelConfig) -> None:
         self.config = config
         self.weights = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
         for name, weight in self.weights.items():
-            if name.endswith(MATRICES):
+            if name.endswith(LINEAR_WEIGHTS):
                 self.weights[name] = np.ascontiguousarray(weight.T)
         self.norm = {"layer": _layer_norm, "rms": _rms_norm}[config.norm]
         self.activate = {"relu": _relu, "squared_relu": _squared_relu, "swiglu": _swiglu}[config.activation]
         self.rotations = _rotations(config.context_length, config.head_dim) if config.position == "rotary" else None
 
     @classmethod
-    def of(cls, model: Decoder) -> Self:
-        """The same model."""
+    def from_model(cls, model: Decoder) -> Self:
+        """Create a NumPy decoder with the current weights of a PyTorch decoder."""
         weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
         return cls(weights, model.config)
 
     def new_cache(self, batch_size: int) -> KVCache:
-        """An empty memory for that many texts."""
+        """Create an empty KV cache for `batch_size` sequences."""
         config = self.config
         return KVCache(config.num_layers, batch_size, config.num_heads, config.context_length, config.head_dim)
 
     def __call__(self, ids: Array, cache: KVCache) -> Array:
-        """Score every token as the next one.
+        """Compute the logits of the next token, and add the new positions to the cache.
 
         Args:
-            ids: (B, T) token ids, which come after those that the cache holds; with them it holds at most
-                `config.context_length`.
-            cache: What is remembered of each text; these positions are added to it.
+            ids: (B, T) token ids that follow those in the cache; together at most `config.context_length` positions.
+            cache: KV cache of the B sequences, updated in place.
 
         Returns:
-            (B, V) float32 logits, for what follows the last position.
+            (B, V) float32 logits of the token after the last position.
         """
-        return self._logits(self._blocks(ids, cache)[:, -1])
+        return self._logits(self._hidden_states(ids, cache)[:, -1])
 
     def logits_and_attention(self, ids: Array) -> tuple[Array, Array]:
-        """What the decoder computes on the way, to look at.
+        """Compute the logits and attention weights of all positions.
 
         Args:
-            ids: (B, T) token ids, at most `config.context_length` of each text.
+            ids: (B, T) token ids, T at most `config.context_length`.
 
         Returns:
-            (B, T, V) logits for what follows each position, and (num_layers, B, H, T, T) attention weights.
+            (B, T, V) logits of the token after each position, and (num_layers, B, H, T, T) attention weights.
         """
-        weights: list[Array] = []
-        return self._logits(self._blocks(ids, self.new_cache(len(ids)), weights)), np.stack(weights)
+        maps: list[Array] = []
+        return self._logits(self._hidden_states(ids, self.new_cache(len(ids)), maps)), np.stack(maps)
 
-    def _blocks(self, ids: Array, cache: KVCache, collected: list[Array] | None = None) -> Array:
-        """What leaves the last layer, (B, T, C); of the last position alone, if nobody collects attention weights."""
+    def _hidden_states(self, ids: Array, cache: KVCache, maps: list[Array] | None = None) -> Array:
+        """Run all layers and return their output (B, T, C).
+
+        If `maps` is a list, append each layer's attention weights to it; if None, the output may hold only the last
+        position.
+        """
         (B, T), C = ids.shape, self.config.embed_dim
         positions, mask = cache.positions(T), cache.mask(T)
         x = self.weights["token_embedding"][ids]
@@ -85,20 +88,20 @@ class NumpyDecoder:
             x = x + self.weights["position_embedding"][positions]
         x = x.reshape(B * T, C)
         for layer in range(self.config.num_layers):
-            x, weights = self._block(layer, x, cache, positions, mask, last_only=collected is None)
-            if collected is not None:
-                collected.append(weights)
+            x, attention = self._block(layer, x, cache, positions, mask, last_only=maps is None)
+            if maps is not None:
+                maps.append(attention)
         cache.advance(T)
         return x.reshape(B, -1, C)
 
     def _block(
         self, layer: int, x: Array, cache: KVCache, positions: slice | Array, mask: Array | None, last_only: bool
     ) -> tuple[Array, Array]:
-        """What leaves a layer, (B * T, C), and its attention weights (B, H, T, S)."""
-        config, weights, name, B = self.config, self.weights, f"blocks.{layer}.", cache.newest.shape[2]
+        """Run a layer on x (B * T, C), and return its output and its attention weights (B, H, T, S)."""
+        config, weights, name, B = self.config, self.weights, f"blocks.{layer}.", cache.shift_state.shape[2]
         normed = self.norm(x, weights[name + "attention_norm"])
         if config.token_shift:
-            normed = _shift(normed, cache.newest[layer, 0], weights[name + "attention_shift.mix"])
+            normed = _shift(normed, cache.shift_state[layer, 0], weights[name + "attention_shift.mix"])
         heads = normed @ weights[name + "attention.query_key_value"]
         heads = heads.reshape(B, -1, 3, config.num_heads, config.head_dim).transpose(2, 0, 3, 1, 4)
         if config.query_key_norm:
@@ -108,35 +111,39 @@ class NumpyDecoder:
         key, value = cache.extend(layer, heads[1:])
         query = heads[0]
         if last_only and layer == config.num_layers - 1 and not config.token_shift:
-            x, query = x.reshape(B, -1, config.embed_dim)[:, -1], query[:, :, -1:]  # the others have done their part
+            # of the other positions, only the keys and values are needed
+            x, query = x.reshape(B, -1, config.embed_dim)[:, -1], query[:, :, -1:]
             mask = None if mask is None else mask[..., -1:, :]
         attention = _attention_weights(query, key, mask)
-        gathered = (attention @ value).swapaxes(1, 2).reshape(x.shape)
-        x = x + gathered @ weights[name + "attention.projection"]
+        attended = (attention @ value).swapaxes(1, 2).reshape(x.shape)
+        x = x + attended @ weights[name + "attention.projection"]
         normed = self.norm(x, weights[name + "feed_forward_norm"])
         if config.token_shift:
-            normed = _shift(normed, cache.newest[layer, 1], weights[name + "feed_forward_shift.mix"])
+            normed = _shift(normed, cache.shift_state[layer, 1], weights[name + "feed_forward_shift.mix"])
         expanded = self.activate(normed @ weights[name + "feed_forward.expand"])
         return x + expanded @ weights[name + "feed_forward.projection"], attention
 
     def _logits(self, x: Array) -> Array:
-        """Logits (..., V) of what leaves the last layer, (..., C)."""
+        """Apply the final norm and the output head: (..., C) to logits (..., V)."""
         rows = self.norm(x.reshape(-1, self.config.embed_dim), self.weights["final_norm"])
         return (rows @ self.weights["output_head"]).reshape(*x.shape[:-1], -1)
 
 
-def _shift(x: Array, newest: Array, mix: Array) -> Array:
-    """Blend each row (B * T, C) with the one before it; that of a text's first row is `newest` (B, C)."""
-    rows = x.reshape(len(newest), -1, x.shape[-1])
-    previous = np.concatenate([newest[:, None], rows[:, :-1]], axis=1)
-    newest[:] = rows[:, -1]
+def _shift(x: Array, state: Array, mix: Array) -> Array:
+    """Token shift: blend each row of x (B * T, C) with the previous row; `state` (B, C) precedes the first.
+
+    The state is updated in place to the last row of each sequence.
+    """
+    rows = x.reshape(len(state), -1, x.shape[-1])
+    previous = np.concatenate([state[:, None], rows[:, :-1]], axis=1)
+    state[:] = rows[:, -1]
     return (rows + mix * (previous - rows)).reshape(x.shape)
 
 
 def _rotations(context_length: int, head_dim: int) -> Array:
-    """The complex numbers that pairs of channels are multiplied by, (T, D / 2)."""
-    speeds = ROTARY_BASE ** -(np.arange(0, head_dim, 2) / head_dim)
-    return np.exp(1j * np.outer(np.arange(context_length), speeds)).astype(np.complex64)
+    """Return the rotary position embedding as complex factors for pairs of channels, (T, D / 2)."""
+    frequencies = ROTARY_BASE ** -(np.arange(0, head_dim, 2) / head_dim)
+    return np.exp(1j * np.outer(np.arange(context_length), frequencies)).astype(np.complex64)
 
 
 def _rotate(x: Array, rotations: Array) -> Array:
@@ -166,7 +173,7 @@ def _rms_norm(x: Array, weight: Array) -> Array:
 
 
 def _layer_norm(x: Array, weight: Array) -> Array:
-    """Centre and scale each row (R, C)."""
+    """Normalize each row (R, C) to mean 0 and variance 1, then scale it by a weight (C,)."""
     C = x.shape[-1]
     x = x - np.add.reduce(x, axis=-1, keepdims=True) / C
     variance = np.vecdot(x, x)[:, None] / C
@@ -174,7 +181,7 @@ def _layer_norm(x: Array, weight: Array) -> Array:
 
 
 def _attention_weights(query: Array, key: Array, mask: Array | None) -> Array:
-    """softmax(Q Kᵀ / √D + unseen), (B, H, T, S), for a query (B, H, T, D) and a key (B, H, S, D)."""
+    """Return softmax(Q Kᵀ / √D + mask), (B, H, T, S), for queries (B, H, T, D) and keys (B, H, S, D)."""
     scores = query @ key.swapaxes(2, 3)
     scores *= 1 / math.sqrt(query.shape[-1])
     if mask is not None:

@@ -1,4 +1,4 @@
-"""How to choose the next token, and when to stop."""
+"""Sampling parameters of text generation."""
 
 import math
 from dataclasses import dataclass
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """The settings of a generation.
+    """Sampling parameters and stopping criteria of a text generation.
 
     Args:
-        max_new_tokens: Most tokens to make.
-        temperature: Divides the logits: below 1 the likely becomes likelier; 0 always takes the likeliest token.
-        top_k: Choose among this many likeliest tokens; None leaves this filter out.
-        top_p: Choose among the likeliest tokens that reach this probability together; None leaves this filter out.
-        seed: The same seed gives the same text; None takes a fresh one.
-        stop: The text ends before the first of these strings that appears in it.
+        max_new_tokens: Maximum number of tokens to generate.
+        temperature: Divides the logits; below 1, likely tokens become likelier; 0 always selects the most likely token.
+        top_k: Sample from this many most likely tokens; None disables this filter.
+        top_p: Sample from the smallest set of most likely tokens whose total probability reaches this value; None
+            disables this filter.
+        seed: Seed of the sampling; None draws a random one.
+        stop: Generation ends before the first of these strings.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A parameter is out of range.
     """
 
     max_new_tokens: int = 500
@@ -28,16 +29,16 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range."""
+        """Check that all parameters are in range."""
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
         if not 0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be 0 (always the likeliest) or positive, got {self.temperature}")
+            raise ValueError(f"temperature must be 0 (greedy) or positive and finite, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k must be at least 1 (leave it out to keep every token), got {self.top_k}")
+            raise ValueError(f"top_k must be at least 1 (omit it to keep all tokens), got {self.top_k}")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1 (leave it out for every token), got {self.top_p}")
+            raise ValueError(f"top_p must be above 0 and at most 1 (omit it to keep all tokens), got {self.top_p}")
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be at least 0 and less than 2**63, got {self.seed}")
         if "" in self.stop:
-            raise ValueError("a stop string must hold at least one character, got ''")
+            raise ValueError("stop strings must not be empty, got ''")

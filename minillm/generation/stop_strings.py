@@ -1,47 +1,47 @@
-"""Stop strings, in a text that comes in pieces."""
+"""Stop strings in streamed text."""
 
 from collections.abc import Sequence
 
 
 class StopStringFilter:
-    """Passes a text on, piece by piece, until a stop string appears, which is left out with all that follows.
+    """Filter that ends streamed text before a stop string.
 
-    What may turn out to be the beginning of a stop string is held back until that is known: with the stop string
-    "ab", the pieces "xa", "c" come out as "x", "ac", and "xa", "b" as "x" and nothing.
+    The end of the text is held back while it may be the start of a stop string: with the stop string "ab", the chunks
+    "xa", "c" become "x", "ac"; the chunks "xa", "b" become "x", "".
 
     Args:
-        stop: Strings of at least one character.
+        stop: Stop strings, none of them empty.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self.stop = stop
         self.ended = False
-        self._held = ""
+        self._buffer = ""
 
-    def add(self, piece: str) -> str:
-        """Take the next piece, and return what can be shown now."""
+    def add(self, chunk: str) -> str:
+        """Add the next chunk, and return the text that is safe to emit."""
         if self.ended:
             return ""
         if not self.stop:
-            return piece
-        self._held += piece
-        found = [position for position in map(self._held.find, self.stop) if position >= 0]
-        if found:
+            return chunk
+        self._buffer += chunk
+        matches = [position for position in map(self._buffer.find, self.stop) if position >= 0]
+        if matches:
             self.ended = True
-            ready = min(found)
+            num_safe = min(matches)
         else:
-            ready = len(self._held) - max(_overlap(self._held, string) for string in self.stop)
-        shown, self._held = self._held[:ready], self._held[ready:]
-        return shown
+            num_safe = len(self._buffer) - max(_overlap(self._buffer, string) for string in self.stop)
+        safe, self._buffer = self._buffer[:num_safe], self._buffer[num_safe:]
+        return safe
 
     def finish(self) -> str:
-        """There are no more pieces: return what was held back."""
-        held = "" if self.ended else self._held
+        """End the text after its last chunk, and return the text held back."""
+        remaining = "" if self.ended else self._buffer
         self.ended = True
-        return held
+        return remaining
 
 
 def _overlap(text: str, string: str) -> int:
-    """The length of the longest beginning of `string`, short of all of it, that `text` ends with."""
+    """Return the length of the longest proper prefix of `string` that is a suffix of `text`."""
     longest = min(len(string) - 1, len(text))
     return next(length for length in range(longest, -1, -1) if text.endswith(string[:length]))

@@ -1,4 +1,4 @@
-"""Text that grows by tokens."""
+"""Incremental detokenizer with stop strings."""
 
 from collections.abc import Sequence
 
@@ -7,27 +7,27 @@ from minillm.tokenizer import Tokenizer
 
 
 class TextStream:
-    """Turns token after token into text, until a stop string appears or the model says that the text ends.
+    """Incremental detokenizer: text from one token at a time, up to a stop string or the end-of-text token.
 
     Args:
-        tokenizer: What the tokens mean.
-        stop: Strings of at least one character.
+        tokenizer: The tokenizer of the model.
+        stop: Stop strings, none of them empty.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self._decode = tokenizer.stream()
+        self._decode = tokenizer.incremental_decoder()
         self._end_of_text = tokenizer.end_of_text
-        self._shown = StopStringFilter(stop)
+        self._stop_filter = StopStringFilter(stop)
 
     @property
     def ended(self) -> bool:
-        """Whether no more will come."""
-        return self._shown.ended
+        """Whether the text has ended."""
+        return self._stop_filter.ended
 
     def add(self, token: int) -> str:
-        """Take the next token, and return what can be shown now."""
-        return self.finish() if token in self._end_of_text else self._shown.add(self._decode(token))
+        """Add the next token, and return the text that is safe to emit."""
+        return self.finish() if token in self._end_of_text else self._stop_filter.add(self._decode(token))
 
     def finish(self) -> str:
-        """There are no more tokens: return what was held back."""
-        return self._shown.finish()
+        """End the text after its last token, and return the text held back."""
+        return self._stop_filter.finish()

@@ -16,7 +16,7 @@ def corpus(tmp_path: Path) -> str:
 
 
 def attached(data: TextDataModule, **trainer: Any) -> TextDataModule:
-    """The datamodule, with a trainer in the given state."""
+    """Attach a trainer in the given state to the datamodule."""
     state = {
         "state": SimpleNamespace(fn="fit"),
         "global_rank": 0,
@@ -32,27 +32,27 @@ def attached(data: TextDataModule, **trainer: Any) -> TextDataModule:
     return data
 
 
-def test_the_first_90_percent_are_for_training_and_the_rest_for_validation(corpus: str):
+def test_the_first_90_percent_are_the_training_split_and_the_rest_the_validation_split(corpus: str):
     data = attached(TextDataModule(corpus, context_length=7))
     assert data.tokenizer.decode(data.train.tokens[:].tolist()) == ("0123456789" * 13)[:117]
     assert data.tokenizer.decode(data.val.tokens[:].tolist()) == ("0123456789" * 13)[117:]
 
 
-def test_a_step_is_a_batch_of_windows_one_longer_than_the_context(corpus: str):
+def test_training_windows_are_one_token_longer_than_the_context(corpus: str):
     batches = list(attached(TextDataModule(corpus, context_length=7, batch_size=3)).train_dataloader())
     assert [batch.shape for batch in batches] == [(3, 8)] * 10
     assert {batch.dtype for batch in batches} == {torch.int64}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_resumed_run_goes_on_with_the_next_batch(corpus: str, num_workers: int):
+def test_a_resumed_run_continues_with_the_next_batch(corpus: str, num_workers: int):
     torch.manual_seed(5)
     whole = list(attached(TextDataModule(corpus, context_length=7)).train_dataloader())
     resumed = attached(TextDataModule(corpus, context_length=7, num_workers=num_workers), processed=6)
     assert [batch.tolist() for batch in resumed.train_dataloader()] == [batch.tolist() for batch in whole[6:]]
 
 
-def test_ranks_share_the_validation_text_and_draw_windows_of_their_own(corpus: str):
+def test_ranks_divide_the_validation_split_and_draw_different_training_windows(corpus: str):
     ranks = [
         attached(TextDataModule(corpus, context_length=2, batch_size=2), global_rank=rank, world_size=2)
         for rank in (0, 1)
@@ -63,10 +63,10 @@ def test_ranks_share_the_validation_text_and_draw_windows_of_their_own(corpus: s
     assert not torch.equal(first, second)
 
 
-def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(corpus: str):
+def test_without_max_steps_an_epoch_covers_the_training_split_and_epochs_differ(corpus: str):
     data = attached(TextDataModule(corpus, context_length=7, batch_size=2), max_steps=-1)
     first = list(data.train_dataloader())
-    assert len(first) == 9  # 117 characters in windows of 7, two at a time
+    assert len(first) == 9  # 117 characters in batches of two windows of 7
     trainer: Any = data.trainer
     trainer.fit_loop.epoch_loop.batch_progress.total.processed = 9
     second = list(data.train_dataloader())
@@ -74,33 +74,33 @@ def test_without_a_number_of_steps_an_epoch_is_one_text_long_and_epochs_differ(c
     assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_validation_text_of_its_own_leaves_the_whole_corpus_for_training(corpus: str, tmp_path: Path):
+def test_with_a_separate_validation_corpus_the_whole_corpus_is_for_training(corpus: str, tmp_path: Path):
     (tmp_path / "other.txt").write_text("31415926", encoding="utf-8")
     data = TextDataModule(corpus, val_corpus=str(tmp_path / "other.txt"), context_length=7)
     assert data.tokenizer.decode(data.train.tokens[:].tolist()) == "0123456789" * 13
     assert data.tokenizer.decode(data.val.tokens[:].tolist()) == "31415926"
 
 
-def test_a_validation_text_has_to_be_in_the_corpus_alphabet(corpus: str, tmp_path: Path):
+def test_a_validation_corpus_with_unknown_characters_is_rejected(corpus: str, tmp_path: Path):
     (tmp_path / "other.txt").write_text("3x1415926", encoding="utf-8")
     with pytest.raises(ValueError, match="'x'"):
         TextDataModule(corpus, val_corpus=str(tmp_path / "other.txt"), context_length=7)
 
 
-def test_outside_training_sliding_windows_come_after_the_consecutive_ones(corpus: str):
+def test_outside_training_sliding_windows_follow_the_consecutive_windows(corpus: str):
     data = TextDataModule(corpus, context_length=4, stride=3)
     consecutive = attached(data).val_dataloader()
     batches = list(attached(data, state=SimpleNamespace(fn="validate")).val_dataloader())
-    plain, sliding = batches[: len(consecutive)], batches[len(consecutive) :]
-    assert [batch.tolist() for batch in plain] == [batch.tolist() for batch in consecutive]
-    assert [(batch.tolist(), scored) for batch, scored in sliding] == [
+    first, sliding = batches[: len(consecutive)], batches[len(consecutive) :]
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in consecutive]
+    assert [(batch.tolist(), num_scored) for batch, num_scored in sliding] == [
         ([[7, 8, 9, 0, 1]], 4),
         ([[0, 1, 2, 3, 4], [3, 4, 5, 6, 7]], 3),
         ([[5, 6, 7, 8, 9]], 2),
     ]
 
 
-def test_a_given_tokenizer_is_kept(corpus: str):
+def test_a_given_tokenizer_is_used_unchanged(corpus: str):
     tokenizer = CharTokenizer("9876543210ab")
     data = attached(TextDataModule(corpus, context_length=7, tokenizer=tokenizer))
     assert data.vocab_size == 12
@@ -112,16 +112,16 @@ def test_a_given_tokenizer_is_kept(corpus: str):
     [
         (
             {"context_length": 117},
-            "117 tokens are for training, where context_length 117 needs at least 118, and 13 are for validation",
+            "117 training tokens and 13 validation tokens, but context_length 117 requires at least 118 and 2",
         ),
         ({"context_length": 0}, "context_length must be at least 1, got 0"),
         ({"stride": 0}, "stride must be from 1 to 64, got 0"),
         ({"context_length": 7, "stride": 8}, "stride must be from 1 to 7, got 8"),
-        ({"val_corpus": "no/such"}, "no/such' is not tinyshakespeare"),
+        ({"val_corpus": "no/such"}, "no corpus '.*no/such': pass tinyshakespeare"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"num_workers": -1}, "num_workers must be at least 0, got -1"),
     ],
 )
-def test_what_does_not_fit_is_refused(corpus: str, settings: dict[str, Any], message: str):
+def test_out_of_range_settings_are_rejected(corpus: str, settings: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         TextDataModule(corpus, **settings)

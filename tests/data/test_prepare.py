@@ -31,56 +31,58 @@ def read(prepared: TokenizedCorpus) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("vocab_size", [None, 300])
-def test_the_first_90_percent_of_the_characters_are_for_training(corpus: str, vocab_size: int | None):
+def test_the_first_90_percent_of_the_characters_are_the_training_split(corpus: str, vocab_size: int | None):
     prepared, split = prepare(corpus, vocab_size=vocab_size), int(0.9 * len(TEXT))
     assert read(prepared) == (TEXT[:split], TEXT[split:])
-    assert (prepared.train.characters, prepared.val.characters) == (split, len(TEXT) - split)
+    assert (prepared.train.num_chars, prepared.val.num_chars) == (split, len(TEXT) - split)
     assert prepared.tokenizer.decode(prepared.whole.tokens[:].tolist()) == TEXT
 
 
-def test_byte_pairs_are_learned_from_the_training_part_alone(corpus: str):
+def test_byte_pair_merges_are_learned_from_the_training_split_only(corpus: str):
     prepared = prepare(corpus, vocab_size=300)
     assert prepared.tokenizer.state == BytePairTokenizer.from_text(TEXT[: int(0.9 * len(TEXT))], 300).state
 
 
 @pytest.mark.parametrize("vocab_size", [None, 300])
-def test_pieces_and_processes_change_nothing(corpus: str, vocab_size: int | None, monkeypatch: pytest.MonkeyPatch):
+def test_chunks_and_processes_do_not_change_the_tokens(
+    corpus: str, vocab_size: int | None, monkeypatch: pytest.MonkeyPatch
+):
     expected = prepare(corpus, vocab_size=vocab_size)
-    monkeypatch.setattr(module, "FORMAT", "another")
-    monkeypatch.setattr(module, "PIECE", 1000)
-    monkeypatch.setattr(module, "LONG", 1)
-    found = prepare(corpus, vocab_size=vocab_size)
-    assert found.tokenizer.state == expected.tokenizer.state
-    assert found.train.tokens[:].tolist() == expected.train.tokens[:].tolist()
-    assert found.val.tokens[:].tolist() == expected.val.tokens[:].tolist()
+    monkeypatch.setattr(module, "FORMAT_VERSION", "another")
+    monkeypatch.setattr(module, "CHUNK_CHARS", 1000)
+    monkeypatch.setattr(module, "PARALLEL_THRESHOLD_BYTES", 1)
+    actual = prepare(corpus, vocab_size=vocab_size)
+    assert actual.tokenizer.state == expected.tokenizer.state
+    assert actual.train.tokens[:].tolist() == expected.train.tokens[:].tolist()
+    assert actual.val.tokens[:].tolist() == expected.val.tokens[:].tolist()
 
 
-def test_a_text_is_found_again_by_its_content(corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_cache_is_keyed_by_content_and_tokenization(corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     first = read(prepare(corpus))
     (tmp_path / "copy.txt").write_text(TEXT, encoding="utf-8")
 
-    def make(*given: object) -> None:
-        raise AssertionError("it is there already")
+    def tokenize(*arguments: object) -> None:
+        raise AssertionError("not cached")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_make", make)
+        patch.setattr(module, "_tokenize", tokenize)
         assert read(prepare(str(tmp_path / "copy.txt"))) == first
-        changes: list[dict[str, Any]] = [{"vocab_size": 300}, {"tokenizer": CharTokenizer("ab")}]
-        for differently in changes:
+        others: list[dict[str, Any]] = [{"vocab_size": 300}, {"tokenizer": CharTokenizer("ab")}]
+        for tokenization in others:
             with pytest.raises(AssertionError):
-                prepare(corpus, **differently)
+                prepare(corpus, **tokenization)
     Path(corpus).write_text("x" + TEXT[1:], encoding="utf-8")
     assert read(prepare(corpus))[0].startswith("xine 0")
 
 
-def test_the_numbers_are_of_the_smallest_type(corpus: str, cache: Path):
+def test_token_ids_are_stored_in_the_smallest_integer_type(corpus: str, cache: Path):
     for vocab_size, dtype in ((None, np.uint8), (300, np.uint16)):
         prepared = prepare(corpus, vocab_size=vocab_size)
         files = sorted((cache / "tokens").glob("*/tokens.bin"), key=lambda file: file.stat().st_mtime_ns)
         assert files[-1].stat().st_size == len(prepared.whole.tokens) * np.dtype(dtype).itemsize
 
 
-def test_documents_are_set_apart_by_a_token_where_the_tokenizer_has_one(tmp_path: Path):
+def test_documents_are_separated_by_the_end_of_text_token_if_there_is_one(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()
     for name, text in (("a.txt", "one two"), ("b.txt", "one"), ("c.txt", ""), ("d.txt", "two two" * 4)):
@@ -96,12 +98,12 @@ def test_documents_are_set_apart_by_a_token_where_the_tokenizer_has_one(tmp_path
         *end,
         *prepared.whole.tokens[:].tolist()[len(one + two) + 3 :],
     ]
-    assert prepare(str(folder)).whole.characters == len("one twoone" + "two two" * 4)
+    assert prepare(str(folder)).whole.num_chars == len("one twoone" + "two two" * 4)
     assert "".join(read(prepare(str(folder)))) == "one twoone" + "two two" * 4
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_an_interrupted_preparation_leaves_nothing(
+def test_an_interrupted_preparation_leaves_no_files(
     corpus: str, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
     def fsync(descriptor: int) -> None:
@@ -115,30 +117,32 @@ def test_an_interrupted_preparation_leaves_nothing(
     assert "".join(read(prepare(corpus))) == TEXT
 
 
-def test_what_killed_preparations_left_is_removed_a_day_later(corpus: str, cache: Path):
+def test_staging_folders_of_killed_processes_are_removed_after_a_day(corpus: str, cache: Path):
     for name, age in ((".old", 2 * 86400), (".new", 60)):
-        (cache / "tokens" / name / "made").mkdir(parents=True)
-        then = time.time() - age
-        os.utime(cache / "tokens" / name, (then, then))
+        (cache / "tokens" / name / "tokenized").mkdir(parents=True)
+        modified = time.time() - age
+        os.utime(cache / "tokens" / name, (modified, modified))
     prepare(corpus)
     assert {path.name for path in (cache / "tokens").glob(".*")} == {".new"}
 
 
 @pytest.mark.parametrize("damage", ["tokens.bin", "about.json"])
-def test_a_damaged_preparation_is_made_anew(corpus: str, cache: Path, damage: str):
+def test_a_corrupted_cache_entry_is_rebuilt(corpus: str, cache: Path, damage: str):
     prepare(corpus)
     (file,) = (cache / "tokens").glob(f"*/{damage}")
     file.write_bytes(file.read_bytes()[:-1])
     assert "".join(read(prepare(corpus))) == TEXT
 
 
-def test_a_cache_that_cannot_be_written_does_no_harm(corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_corpus_is_tokenized_when_the_cache_is_not_writable(
+    corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("MINILLM_CACHE", str(tmp_path / "file" / "below"))
     assert "".join(read(prepare(corpus))) == TEXT
 
 
-def test_a_wrong_byte_far_inside_a_file_of_a_folder_is_named(tmp_path: Path):
+def test_an_invalid_byte_is_reported_with_its_file_and_offset(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "a.txt").write_text("good")
@@ -147,7 +151,7 @@ def test_a_wrong_byte_far_inside_a_file_of_a_folder_is_named(tmp_path: Path):
         prepare(str(folder))
 
 
-def test_a_file_of_a_folder_that_cannot_be_read_is_named(tmp_path: Path):
+def test_an_unreadable_file_of_a_folder_is_named(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.txt").write_text("good")
     (tmp_path / "folder" / "b.txt").symlink_to("/proc/self/mem")

@@ -8,11 +8,11 @@ from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWind
 
 
 def starts(windows: RandomWindows, n: int) -> list[int]:
-    """Where the windows of batch n begin, in a text in which token i is i."""
+    """Start positions of the windows of batch n, in a text whose token i is i."""
     return windows[n][:, 0].tolist()
 
 
-def test_a_batch_is_a_pure_function_of_seed_rank_and_number():
+def test_a_batch_is_a_pure_function_of_seed_rank_and_index():
     tokens = torch.arange(1000)
     first = RandomWindows(tokens, 7, 5, seed=11, rank=1)
     second = RandomWindows(tokens, 7, 5, seed=11, rank=1)
@@ -21,7 +21,7 @@ def test_a_batch_is_a_pure_function_of_seed_rank_and_number():
     assert all(torch.equal(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
 
 
-def test_seeds_ranks_and_numbers_give_different_batches():
+def test_different_seeds_ranks_and_indices_give_different_batches():
     tokens = torch.arange(100_000)
     seen = {
         tuple(starts(RandomWindows(tokens, 7, 5, seed, rank), n))
@@ -33,7 +33,7 @@ def test_seeds_ranks_and_numbers_give_different_batches():
 
 
 @pytest.mark.parametrize("kind", [RandomWindows, ShuffledWindows])
-def test_of_a_seed_the_lowest_64_bits_count_and_all_of_them(kind: type[RandomWindows] | type[ShuffledWindows]):
+def test_all_of_the_lowest_64_bits_of_a_seed_are_used_and_no_others(kind: type[RandomWindows] | type[ShuffledWindows]):
     def batch(seed: int) -> tuple[int, ...]:
         return tuple(kind(torch.arange(10_000), 7, 50, seed)[0][:, 0].tolist())
 
@@ -47,7 +47,7 @@ def test_of_a_seed_the_lowest_64_bits_count_and_all_of_them(kind: type[RandomWin
     seed=st.integers(0, 2**64 - 1),
     n=st.integers(0, 2**40),
 )
-def test_windows_are_runs_of_the_text_and_stay_inside(length: int, context_length: int, seed: int, n: int):
+def test_random_windows_are_contiguous_and_stay_inside_the_text(length: int, context_length: int, seed: int, n: int):
     context_length = min(context_length, length - 1)
     batch = RandomWindows(torch.arange(length), context_length, 17, seed)[n]
     assert batch.shape == (17, context_length + 1)
@@ -56,19 +56,19 @@ def test_windows_are_runs_of_the_text_and_stay_inside(length: int, context_lengt
 
 
 @given(num_starts=st.integers(1, 20), context_length=st.integers(1, 9), seed=st.integers(0, 2**64 - 1))
-def test_every_start_is_reached(num_starts: int, context_length: int, seed: int):
+def test_every_start_position_is_reached(num_starts: int, context_length: int, seed: int):
     windows = RandomWindows(torch.arange(num_starts + context_length), context_length, 50, seed)
     assert {start for n in range(20) for start in starts(windows, n)} == set(range(num_starts))
 
 
-def test_every_start_is_equally_likely():
+def test_every_start_position_is_equally_likely():
     num_starts, batches, batch_size = 13, 500, 26
     windows = RandomWindows(torch.arange(num_starts + 7), 7, batch_size, seed=5)
     counts = torch.stack([windows[n][:, 0] for n in range(batches)]).flatten().bincount(minlength=num_starts)
     assert len(counts) == num_starts
     expected = batches * batch_size / num_starts
     chi_squared = ((counts - expected) ** 2 / expected).sum().item()
-    assert chi_squared < 32.9  # 12 degrees of freedom: exceeded once in a thousand
+    assert chi_squared < 32.9  # 12 degrees of freedom: exceeded with probability 0.001
 
 
 @given(length=st.integers(2, 200), context_length=st.integers(1, 60), batch_size=st.integers(1, 9))
@@ -82,15 +82,15 @@ def test_consecutive_windows_predict_every_token_but_the_first_once(length: int,
         assert batch.shape[1] <= context_length + 1
 
 
-def test_a_text_as_long_as_one_window_is_one_window():
+def test_a_text_of_one_window_gives_one_batch():
     (only,) = [ConsecutiveWindows(torch.arange(8), 7, 3)[0]]
     assert only.tolist() == [list(range(8))]
     assert len(ConsecutiveWindows(torch.arange(8), 7, 3)) == 1
 
 
 @pytest.mark.parametrize("n", [0, 3])
-def test_the_stream_is_philoxs_own(n: int):
-    """Salmon et al.'s Philox 4x64, asked for directly: the stream must not change from version to version."""
+def test_random_windows_use_the_philox_stream(n: int):
+    """Draw from Philox 4x64 directly: the windows of a seed must not change between versions."""
     generator = np.random.Philox(key=np.array([7, 2], dtype=np.uint64), counter=np.array([0, n, 0, 0], dtype=np.uint64))
     expected = [int(draw) % 93 for draw in generator.random_raw(5)]
     assert starts(RandomWindows(torch.arange(100), 7, 5, seed=7, rank=2), n) == expected
@@ -102,36 +102,40 @@ def test_the_stream_is_philoxs_own(n: int):
     batch_size=st.integers(1, 9),
     stride=st.integers(1, 60),
 )
-def test_sliding_windows_score_every_token_but_the_first_once_with_nearly_the_whole_context_before_it(
+def test_sliding_windows_score_every_token_but_the_first_once_with_nearly_full_context(
     length: int, context_length: int, batch_size: int, stride: int
 ):
     stride = min(stride, context_length)
     windows = SlidingWindows(torch.arange(length), context_length, batch_size, stride)
     targets = []
-    for batch, scored in (windows[index] for index in range(len(windows))):
+    for batch, num_scored in (windows[index] for index in range(len(windows))):
         assert len(batch) <= batch_size
         assert torch.equal(batch[:, 1:], batch[:, :-1] + 1)
         for row in batch.tolist():
-            targets += row[1:][-scored:]
-            for position, target in list(enumerate(row))[1:][-scored:]:
-                assert position == target or position > context_length - stride  # tokens before it in the window
+            targets += row[1:][-num_scored:]
+            for position, target in list(enumerate(row))[1:][-num_scored:]:
+                assert (
+                    position == target or position > context_length - stride
+                )  # position tokens precede it in the window
     assert targets == list(range(1, length))
 
 
 @given(length=st.integers(4, 300), context_length=st.integers(1, 30), seed=st.integers(0, 2**64 - 1))
-def test_shuffled_windows_see_nearly_every_token_once_before_any_twice(length: int, context_length: int, seed: int):
+def test_an_epoch_of_shuffled_windows_has_nearly_every_token_as_a_target_once(
+    length: int, context_length: int, seed: int
+):
     context_length = min(context_length, length - 1)
     whole = ShuffledWindows(torch.arange(length), context_length, 1, seed)
-    for number in (0, 3):
-        batches = [whole[number * whole.windows_per_epoch + n] for n in range(whole.windows_per_epoch)]
+    for epoch in (0, 3):
+        batches = [whole[epoch * whole.windows_per_epoch + n] for n in range(whole.windows_per_epoch)]
         targets = sorted(torch.cat([batch[0, 1:] for batch in batches]).tolist())
-        assert targets == list(range(targets[0], targets[0] + len(targets)))  # none twice, none left out in between
+        assert targets == list(range(targets[0], targets[0] + len(targets)))  # no duplicates, no gaps
         assert targets[0] <= context_length
         assert targets[-1] >= length - 2 * context_length
         assert all(torch.equal(batch[:, 1:], batch[:, :-1] + 1) for batch in batches)
 
 
-def test_shuffled_windows_come_in_another_order_from_other_places_in_every_pass():
+def test_order_and_offset_of_shuffled_windows_differ_between_epochs():
     windows = ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=5)
     first, second = (windows[n][:, 0].tolist() for n in (0, 1))
     assert len(first) == windows.windows_per_epoch
@@ -141,35 +145,35 @@ def test_shuffled_windows_come_in_another_order_from_other_places_in_every_pass(
     assert windows[0].tolist() != ShuffledWindows(torch.arange(7 * 40), 7, 39, seed=6)[0].tolist()
 
 
-def test_ranks_share_the_shuffled_windows():
+def test_ranks_divide_the_shuffled_windows():
     alone = ShuffledWindows(torch.arange(200), 7, 6, seed=5)
     ranks = [ShuffledWindows(torch.arange(200), 7, 3, seed=5, rank=rank, world_size=2) for rank in (0, 1)]
     for n in range(12):
         assert torch.equal(torch.cat([windows[n] for windows in ranks]), alone[n])
 
 
-@pytest.mark.parametrize("number", [0, 3])
-def test_the_stream_of_shuffled_windows_is_philoxs_own(number: int):
-    """As for random windows: begin and order of a pass must not change from version to version."""
-    key, counter = np.array([5, 2**63], dtype=np.uint64), np.array([0, number, 0, 0], dtype=np.uint64)
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_shuffled_windows_use_the_philox_stream(epoch: int):
+    """Draw from Philox directly: offset and order of an epoch must not change between versions."""
+    key, counter = np.array([5, 2**63], dtype=np.uint64), np.array([0, epoch, 0, 0], dtype=np.uint64)
     generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-    begin, order = generator.integers(7), generator.permutation(13)  # of 100 tokens 13 windows of 7, and one to spare
+    offset, order = generator.integers(7), generator.permutation(13)  # 100 tokens are 13 windows of 7, and 9 more
     windows = ShuffledWindows(torch.arange(100), 7, 13, seed=5)
-    assert windows[number][:, 0].tolist() == [begin + 7 * place for place in order]
+    assert windows[epoch][:, 0].tolist() == [offset + 7 * index for index in order]
 
 
 @pytest.mark.parametrize(
     "windows", [ConsecutiveWindows(torch.arange(20), 7, 2), SlidingWindows(torch.arange(20), 7, 2, 3)]
 )
-def test_before_the_first_batch_and_after_the_last_there_is_none(windows: ConsecutiveWindows | SlidingWindows):
+def test_an_index_outside_the_batches_raises_index_error(windows: ConsecutiveWindows | SlidingWindows):
     for index in (-1, len(windows)):
         with pytest.raises(IndexError):
             windows[index]
 
 
-def test_as_many_targets_of_sliding_windows_are_scored_as_there_are():
+def test_num_scored_of_the_last_sliding_window_is_the_number_of_remaining_targets():
     windows = SlidingWindows(torch.arange(21), 7, 2, 3)
-    assert [(len(batch), scored) for batch, scored in map(windows.__getitem__, range(len(windows)))] == [
+    assert [(len(batch), num_scored) for batch, num_scored in map(windows.__getitem__, range(len(windows)))] == [
         (1, 7),  # tokens 1 to 7
         (2, 3),
         (2, 3),

@@ -28,54 +28,55 @@ def decoder(request: pytest.FixtureRequest) -> NumpyDecoder:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    return NumpyDecoder.of(model)
+    return NumpyDecoder.from_model(model)
 
 
 def alone(decoder: NumpyDecoder, prompt: list[int], settings: SamplingParams, count: int) -> list[int]:
-    made = generate_ids(decoder, np.array(prompt), [random.Random(settings.seed)], settings)
-    return [int(newest[0]) for newest, _ in zip(made, range(count), strict=False)]
+    steps = generate_ids(decoder, np.array(prompt), [random.Random(settings.seed)], settings)
+    return [int(newest[0]) for newest, _ in zip(steps, range(count), strict=False)]
 
 
-def test_texts_that_come_and_go_are_those_written_alone(decoder: NumpyDecoder):
-    """Texts of different lengths, settings and prompts join at random moments, and leave when they are long enough."""
-    chance = random.Random(0)
-    prompts = [[chance.randrange(V) for _ in range(chance.randrange(1, 2 * CONTEXT))] for _ in range(20)]
-    lengths = [chance.randrange(1, 4 * CONTEXT) for _ in prompts]
-    batch, made, coming, there = ContinuousBatch(decoder, capacity=6), [[] for _ in prompts], list(range(20)), {}
-    while coming or there:
-        while coming and len(batch) < batch.capacity and chance.random() < 0.4:
-            number = coming.pop()
-            row = Sequence(prompts[number], SETTINGS[number % 4])
-            there[row] = number
-            batch.add(row)
-        for row in batch.step() if there else []:
-            made[there[row]].append(row.window[-1])
-        for row in [row for row, number in there.items() if len(made[number]) == lengths[number]]:
-            batch.remove(row)
-            del there[row]
-    assert made == [alone(decoder, prompts[n], SETTINGS[n % 4], lengths[n]) for n in range(20)]
+def test_sequences_that_join_and_leave_get_the_same_tokens_as_alone(decoder: NumpyDecoder):
+    """Sequences of different lengths, settings and prompts join at random steps, and leave at their length."""
+    rng = random.Random(0)
+    prompts = [[rng.randrange(V) for _ in range(rng.randrange(1, 2 * CONTEXT))] for _ in range(20)]
+    lengths = [rng.randrange(1, 4 * CONTEXT) for _ in prompts]
+    batch, generated = ContinuousBatch(decoder, capacity=6), [[] for _ in prompts]
+    waiting, running = list(range(20)), {}
+    while waiting or running:
+        while waiting and len(batch) < batch.capacity and rng.random() < 0.4:
+            index = waiting.pop()
+            sequence = Sequence(prompts[index], SETTINGS[index % 4])
+            running[sequence] = index
+            batch.add(sequence)
+        for sequence in batch.step() if running else []:
+            generated[running[sequence]].append(sequence.window[-1])
+        for sequence in [each for each, index in running.items() if len(generated[index]) == lengths[index]]:
+            batch.remove(sequence)
+            del running[sequence]
+    assert generated == [alone(decoder, prompts[n], SETTINGS[n % 4], lengths[n]) for n in range(20)]
 
 
-def test_a_text_may_leave_before_it_was_read(decoder: NumpyDecoder):
+def test_a_sequence_can_be_removed_before_its_prefill(decoder: NumpyDecoder):
     batch = ContinuousBatch(decoder, capacity=8)
-    rows = [Sequence([1, 2, 3], SamplingParams(seed=seed)) for seed in range(8)]
-    for row in rows:
-        batch.add(row)
-    for row in rows[::2]:
-        batch.remove(row)
-    assert batch.step() == rows[1::2]
-    assert [row.window[-1] for row in rows[1::2]] == [
+    sequences = [Sequence([1, 2, 3], SamplingParams(seed=seed)) for seed in range(8)]
+    for sequence in sequences:
+        batch.add(sequence)
+    for sequence in sequences[::2]:
+        batch.remove(sequence)
+    assert batch.step() == sequences[1::2]
+    assert [sequence.window[-1] for sequence in sequences[1::2]] == [
         alone(decoder, [1, 2, 3], SamplingParams(seed=n), 1)[0] for n in (1, 3, 5, 7)
     ]
 
 
-def test_the_scores_are_those_that_the_newest_token_was_chosen_by(decoder: NumpyDecoder):
-    batch, rows = (
+def test_the_logits_of_a_sequence_are_those_of_its_newest_token(decoder: NumpyDecoder):
+    batch, sequences = (
         ContinuousBatch(decoder, 3),
         [Sequence([token], SamplingParams(temperature=0.0)) for token in (1, 2, 3)],
     )
-    for row in rows:
-        batch.add(row)
+    for sequence in sequences:
+        batch.add(sequence)
     for _ in range(3 * CONTEXT):
         batch.step()
-        assert [row.window[-1] for row in rows] == [int(row.logits.argmax()) for row in rows]
+        assert [each.window[-1] for each in sequences] == [int(each.logits.argmax()) for each in sequences]

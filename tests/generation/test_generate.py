@@ -22,7 +22,7 @@ def model() -> Decoder:
     decoder = Decoder(ModelConfig(TOKENIZER.vocab_size, 7, embed_dim=8, num_layers=1, num_heads=2, dropout=0.5))
     with torch.no_grad():
         for parameter in decoder.parameters():
-            parameter.mul_(4)  # an untrained model has no preferences
+            parameter.mul_(4)  # the logits of an untrained model are nearly uniform
     return decoder.eval()
 
 
@@ -30,37 +30,37 @@ def text(model: Decoder, prompt: str = "ab", **settings: object) -> str:
     return "".join(generate(model, TOKENIZER, prompt, **{"max_new_tokens": 40, "seed": 1, **settings}))  # pyright: ignore[reportArgumentType]
 
 
-def test_it_continues_past_the_context_length_by_as_many_tokens_as_asked(model: Decoder):
+def test_generation_continues_past_the_context_length_to_max_new_tokens(model: Decoder):
     assert len(text(model)) == 40
 
 
 @pytest.mark.parametrize("prompt", ["a", "abcde", "abcdeab", "abcdeabcdeabcde"])
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": 0.8, "top_k": 3, "top_p": 0.9}])
-def test_text_is_that_of_the_whole_formula_without_a_cache(model: Decoder, prompt: str, settings: dict[str, float]):
-    """The model sees the last 7 tokens; when it has seen 7 it goes on with the last 7 // 4 = 1 of them."""
-    window, made, draws = TOKENIZER.encode(prompt)[-7:], "", random.Random(1)
+def test_text_is_the_same_without_a_cache(model: Decoder, prompt: str, settings: dict[str, float]):
+    """The context is at most 7 tokens; when it is full, the newest 7 // 4 = 1 tokens are kept."""
+    window, expected, rng = TOKENIZER.encode(prompt)[-7:], "", random.Random(1)
     for _ in range(40):
         if len(window) > 7:
             window = window[-1:]
         with torch.no_grad():
             logits = model(torch.tensor([window]))[:, -1].numpy()
-        window.append(int(sample(logits, np.array([draws.random()]), **settings)[0]))  # pyright: ignore[reportArgumentType]
-        made += TOKENIZER.decode(window[-1:])
-    assert text(model, prompt, **settings) == made
+        window.append(int(sample(logits, np.array([rng.random()]), **settings)[0]))  # pyright: ignore[reportArgumentType]
+        expected += TOKENIZER.decode(window[-1:])
+    assert text(model, prompt, **settings) == expected
 
 
-def test_a_seed_repeats_the_text_and_other_seeds_differ(model: Decoder):
+def test_the_same_seed_repeats_the_text_and_other_seeds_change_it(model: Decoder):
     assert text(model) == text(model)
     assert len({text(model, seed=seed) for seed in range(5)}) == 5
     assert text(model, seed=None) != text(model, seed=None)
 
 
-def test_a_shorter_text_is_the_beginning_of_a_longer_one(model: Decoder):
+def test_a_shorter_text_is_a_prefix_of_a_longer_one(model: Decoder):
     assert text(model).startswith(text(model, max_new_tokens=13))
 
 
-def test_a_text_does_not_depend_on_its_neighbours_in_a_batch(model: Decoder):
-    decoder, prompt, seeds = NumpyDecoder.of(model), np.array([1, 2]), (5, 6, 7)
+def test_a_sequence_does_not_depend_on_the_others_in_a_batch(model: Decoder):
+    decoder, prompt, seeds = NumpyDecoder.from_model(model), np.array([1, 2]), (5, 6, 7)
     together = np.stack(
         list(generate_ids(decoder, prompt, [random.Random(seed) for seed in seeds], SamplingParams(20)))
     ).T
@@ -69,22 +69,22 @@ def test_a_text_does_not_depend_on_its_neighbours_in_a_batch(model: Decoder):
         assert row.tolist() == np.concatenate(alone).tolist()
 
 
-def test_texts_written_together_are_those_written_alone_and_each_ends_at_its_own_stop_string(model: Decoder):
+def test_a_batch_gives_the_same_texts_as_separate_calls_and_each_ends_at_its_stop_string(model: Decoder):
     settings, together = SamplingParams(40, stop=("ab", "e")), defaultdict(str)
-    for number, piece in generate_batch(NumpyDecoder.of(model), TOKENIZER, "ab", settings, range(6)):
-        together[number] += piece
+    for index, chunk in generate_batch(NumpyDecoder.from_model(model), TOKENIZER, "ab", settings, range(6)):
+        together[index] += chunk
     alone = {seed: text(model, seed=seed, stop=("ab", "e")) for seed in range(6)}
-    assert together == {seed: made for seed, made in alone.items() if made}
-    assert len({len(made) for made in together.values()}) > 1
+    assert together == {seed: continuation for seed, continuation in alone.items() if continuation}
+    assert len({len(continuation) for continuation in together.values()}) > 1
 
 
-def test_generation_leaves_the_global_generator_and_the_models_mode_alone(model: Decoder):
+def test_generation_changes_neither_the_global_rng_nor_the_training_mode(model: Decoder):
     state = torch.get_rng_state()
     model.train()
     first, second = text(model), text(model)
     assert model.training
     model.eval()
-    assert first == second == text(model)  # dropout stayed out
+    assert first == second == text(model)  # without dropout in train mode too
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -98,7 +98,7 @@ def test_an_empty_prompt_works_without_a_newline_in_the_alphabet(model: Decoder)
     )
 
 
-def test_a_prompt_longer_than_the_context_counts_by_its_end(model: Decoder):
+def test_only_the_end_of_a_prompt_longer_than_the_context_matters(model: Decoder):
     assert text(model, "a" * 100_000 + "bcdeabc") == text(model, "bcdeabc")
 
 
@@ -120,10 +120,10 @@ def test_the_text_ends_before_a_stop_string(model: Decoder):
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"seed": 2**63}, "seed must be at least 0"),
-        ({"stop": [""]}, "a stop string must hold at least one character"),
+        ({"stop": [""]}, "stop strings must not be empty"),
         ({"prompt": "axb"}, "'x' .* at position 1"),
     ],
 )
-def test_wrong_settings_are_refused_before_anything_is_made(model: Decoder, settings: dict[str, object], message: str):
+def test_invalid_settings_are_rejected_before_iteration(model: Decoder, settings: dict[str, object], message: str):
     with pytest.raises(ValueError, match=message):
         generate(model, TOKENIZER, **{"prompt": "a", **settings})  # pyright: ignore[reportArgumentType]

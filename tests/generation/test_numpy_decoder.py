@@ -26,31 +26,31 @@ def model(request: pytest.FixtureRequest) -> Decoder:
     torch.manual_seed(0)
     decoder = Decoder(ModelConfig(V, T, embed_dim=12, num_layers=3, num_heads=2, dropout=0.5, **request.param))
     with torch.no_grad():
-        for parameter in decoder.parameters():  # larger than at the start, norms too
+        for parameter in decoder.parameters():  # larger weights than at initialization, also in norms
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return decoder.eval()
 
 
 @pytest.mark.parametrize("cuts", [[T], [1] * T, [5, 1, 1, 4], [2, 9]])
-def test_scores_are_those_of_the_formula_however_the_positions_come(model: Decoder, cuts: list[int]):
+def test_logits_match_the_pytorch_decoder_for_any_split_into_steps(model: Decoder, cuts: list[int]):
     ids = torch.randint(V, (B, T))
     expected = model(ids).detach().numpy()
-    decoder = NumpyDecoder.of(model)
+    decoder = NumpyDecoder.from_model(model)
     cache, end = decoder.new_cache(B), 0
     for count in cuts:
         end += count
-        scores = decoder(ids[:, end - count : end].numpy(), cache)
-        np.testing.assert_allclose(scores, expected[:, end - 1], atol=2e-5)
+        logits = decoder(ids[:, end - count : end].numpy(), cache)
+        np.testing.assert_allclose(logits, expected[:, end - 1], atol=2e-5)
 
 
-def test_it_is_the_model_as_it_is_now(model: Decoder):
-    decoder, ids = NumpyDecoder.of(model), np.array([[1, 2]])
+def test_from_model_uses_the_current_weights(model: Decoder):
+    decoder, ids = NumpyDecoder.from_model(model), np.array([[1, 2]])
     before = decoder(ids, decoder.new_cache(1))
     with torch.no_grad():
         model.get_parameter("final_norm.weight").mul_(2)
     np.testing.assert_allclose(decoder(ids, decoder.new_cache(1)), 2 * before, rtol=1e-5)
 
 
-def test_the_shapes_are_those_of_the_decoder(model: Decoder):
+def test_config_weight_shapes_match_the_decoder(model: Decoder):
     shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     assert model.config.weight_shapes() == shapes

@@ -6,35 +6,35 @@ from hypothesis import strategies as st
 from minillm.generation.stop_strings import StopStringFilter
 
 
-def shown_of(pieces: list[str], stop: list[str]) -> Iterator[str]:
-    """What is shown, as it is shown."""
-    text = StopStringFilter(stop)
-    for piece in pieces:
-        yield text.add(piece)
-    yield text.finish()
+def emitted(chunks: list[str], stop: list[str]) -> Iterator[str]:
+    """Yield the text emitted after each chunk and at the end."""
+    stop_filter = StopStringFilter(stop)
+    for chunk in chunks:
+        yield stop_filter.add(chunk)
+    yield stop_filter.finish()
 
 
 @given(
-    pieces=st.lists(st.text("ab", max_size=4), max_size=8),
+    chunks=st.lists(st.text("ab", max_size=4), max_size=8),
     stop=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
 )
-def test_stop_before_cuts_the_joined_text_at_the_first_stop_string(pieces: list[str], stop: list[str]):
-    whole = "".join(pieces)
-    shown = "".join(shown_of(pieces, stop))
-    # pieces end where a stop string is first complete, which may be before another one that began earlier
+def test_the_joined_text_ends_before_the_first_stop_string(chunks: list[str], stop: list[str]):
+    whole = "".join(chunks)
+    text = "".join(emitted(chunks, stop))
+    # the stream ends at the first complete stop string, though a longer one may have started earlier
     ends = [whole.find(string) + len(string) for string in stop if string in whole]
     if not ends:
-        assert shown == whole
+        assert text == whole
     else:
         consumed = ""
-        for piece in pieces:
-            consumed += piece
+        for chunk in chunks:
+            consumed += chunk
             if any(string in consumed for string in stop):
                 break
-        assert shown == consumed[: min(consumed.find(string) for string in stop if string in consumed)]
+        assert text == consumed[: min(consumed.find(string) for string in stop if string in consumed)]
 
 
-def test_nothing_that_may_become_a_stop_string_is_shown_early():
-    assert list(shown_of(["xa", "c"], ["ab"])) == ["x", "ac", ""]
-    assert list(shown_of(["xa", "b", "c"], ["ab"])) == ["x", "", "", ""]
-    assert list(shown_of(["xa"], ["ab"])) == ["x", "a"]
+def test_the_possible_start_of_a_stop_string_is_held_back():
+    assert list(emitted(["xa", "c"], ["ab"])) == ["x", "ac", ""]
+    assert list(emitted(["xa", "b", "c"], ["ab"])) == ["x", "", "", ""]
+    assert list(emitted(["xa"], ["ab"])) == ["x", "a"]
