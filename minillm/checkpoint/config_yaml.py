@@ -1,4 +1,4 @@
-"""Read configuration files, of earlier formats too."""
+"""Read configuration files of the current and earlier formats."""
 
 from pathlib import Path
 from types import NoneType
@@ -16,14 +16,15 @@ def read_config(path: Path) -> tuple[dict[str, Any], bool]:
     """Read a configuration file.
 
     Args:
-        path: A YAML file. One without a format number has format 1, whether an earlier version wrote it or a person.
+        path: A YAML file. Without a format number it has format 1, even if it was written by hand.
 
     Returns:
-        The settings in today's format, without sections that are empty, and whether they differ from what is written.
+        The settings in the current format without empty sections, and whether they differ from the file's content.
 
     Raises:
-        ValueError: It holds anything but settings, is of a later format, or names two run folders.
-        OSError: It cannot be read.
+        NewerFormatError: The file has the format of a later version.
+        ValueError: The file does not contain a mapping of settings, or names two run folders.
+        OSError: The file cannot be read.
     """
     try:
         content: dict[str, Any] | None = yaml.safe_load(path.read_text("utf-8"))
@@ -32,14 +33,14 @@ def read_config(path: Path) -> tuple[dict[str, Any], bool]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {error}") from error
     if type(content) not in (dict, NoneType):
-        raise ValueError(f"{path} must hold settings by name, got {content!r:.40}")
+        raise ValueError(f"{path} must contain a mapping of settings, got {content!r:.40}")
     config = dict(content or {})
     check_format(config, path)
     for section in sorted(SECTIONS):
         if section in config and config[section] is None:
             del config[section]
-        elif type(config.get(section, {})) not in (dict, str):  # a string is the path of a file for the section
-            raise ValueError(f"{path}: {section} must hold settings by name, got {config[section]!r:.40}")
+        elif type(config.get(section, {})) not in (dict, str):  # a string is the path of the section's own file
+            raise ValueError(f"{path}: {section} must be a mapping of settings, got {config[section]!r:.40}")
     if config.get("format", 1) == 1:
         config = _from_format_1(config, path)
     return config, config != content
@@ -48,34 +49,35 @@ def read_config(path: Path) -> tuple[dict[str, Any], bool]:
 def _from_format_1(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Convert a configuration of format 1.
 
-    It named the run folder by the arguments of a TensorBoardLogger, and listed arguments that are about one command.
+    In format 1, the arguments of a TensorBoardLogger name the run folder, and the file also lists arguments that apply
+    to a single command.
     """
-    about_a_command = [name for name in ("ckpt_path", "weights_only") if config.get(name) is None]
-    config = {name: value for name, value in config.items() if name not in ("format", *about_a_command)}
+    unset_command_arguments = [name for name in ("ckpt_path", "weights_only") if config.get(name) is None]
+    config = {name: value for name, value in config.items() if name not in ("format", *unset_command_arguments)}
     trainer: dict[str, Any] = config.get("trainer", {})
-    if type(trainer) is not dict:  # but the path of a file with it
+    if type(trainer) is not dict:  # the path of the section's own file
         return config
     loggers: list[Any] = trainer.get("logger", [])
     if type(loggers) is not list:
         loggers = [loggers]
-    first = next((logger for logger in loggers if _is_tensorboard(logger)), None)
-    if first is None:
+    run_logger = next((logger for logger in loggers if _is_tensorboard(logger)), None)
+    if run_logger is None:
         return config
-    others = [logger for logger in loggers if logger is not first]
+    others = [logger for logger in loggers if logger is not run_logger]
     config["trainer"] = trainer = {name: value for name, value in trainer.items() if name != "logger"}
     if others:
         trainer["logger"] = others
-    place: dict[str, Any] = {} if type(first) is str else first.get("init_args") or {}
-    if type(place) is not dict:
-        raise ValueError(f"{path}: trainer.logger.init_args must hold settings by name, got {place!r:.40}")
-    if place.get("name") and config.setdefault("name", place["name"]) != place["name"]:
+    init_args: dict[str, Any] = {} if type(run_logger) is str else run_logger.get("init_args") or {}
+    if type(init_args) is not dict:
+        raise ValueError(f"{path}: trainer.logger.init_args must be a mapping of settings, got {init_args!r:.40}")
+    if init_args.get("name") and config.setdefault("name", init_args["name"]) != init_args["name"]:
         raise ValueError(
-            f"{path}: name is {config['name']!r}, but trainer.logger says {place['name']!r}: remove the logger"
+            f"{path}: name is {config['name']!r}, but trainer.logger has name {init_args['name']!r}: remove the logger"
         )
-    if place.get("version") is not None:
-        config.setdefault("version", place["version"])
-    save_dir = Path(str(place.get("save_dir") or RUNS_FOLDER))
-    trainer.pop("default_root_dir", None)  # where the logger had a folder of its own, it decided nothing
+    if init_args.get("version") is not None:
+        config.setdefault("version", init_args["version"])
+    save_dir = Path(str(init_args.get("save_dir") or RUNS_FOLDER))
+    trainer.pop("default_root_dir", None)  # format 1 ignored it: the logger chose the folder
     if save_dir != RUNS_FOLDER:
         trainer["default_root_dir"] = str(save_dir.parent if save_dir.name == RUNS_FOLDER.name else save_dir)
     return config

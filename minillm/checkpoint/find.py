@@ -1,4 +1,4 @@
-"""Find the checkpoint file that a name means."""
+"""Resolve names such as `best`, `last` or a run folder to checkpoints."""
 
 import warnings
 from collections.abc import Callable
@@ -13,110 +13,120 @@ from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 
 
 def find_checkpoint(ckpt_path: str | Path) -> Path:
-    """The checkpoint file that a name means.
+    """Resolve a name to a checkpoint file.
 
     Args:
-        ckpt_path: A checkpoint file; a run folder (its best checkpoint); `best` (the newest below `lightning_logs/`) or
-            `last` (the one of the most steps of the newest run there; one that cannot be read is warned of).
+        ckpt_path: A checkpoint file; a run folder, for its best checkpoint; `best`, for the newest one below
+            `lightning_logs/`; or `last`, for the checkpoint with the most steps in the newest run there, with a warning
+            for each damaged one.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such checkpoint.
     """
     if str(ckpt_path) == "last":
-        return newest_readable(_newest_file("last").parent).path
-    return _file(ckpt_path)
+        return read_latest_checkpoint(_find_newest_run()).path
+    return _resolve_file(ckpt_path)
 
 
-def open_to_resume(
+def read_checkpoint_to_resume(
     ckpt_path: str | Path, as_tensor: Callable[[Any], Any] = np.copy
 ) -> tuple[Checkpoint, RunFolder | None]:
     """Read the checkpoint to resume from, and no file twice.
 
     Args:
-        ckpt_path: As for `find`, but of a run folder the checkpoint of the most steps.
-        as_tensor: As for `read`.
+        ckpt_path: As for `find_checkpoint`, except that a run folder resolves to its checkpoint with the most steps.
+        as_tensor: As for `read_checkpoint`.
 
     Returns:
-        The checkpoint, and the run that training continues in: None if the checkpoint does not lie in a run folder, or
-        if that run has more steps already, which must not be lost.
+        The checkpoint, and the run folder to continue in: None if the checkpoint is not in a run folder, or if that run
+        has a checkpoint with more steps, which must not be overwritten.
 
     Raises:
-        ValueError: There is no such checkpoint, or it cannot be read.
+        ValueError: There is no such checkpoint, or it is not valid.
+        OSError: It cannot be read.
     """
-    if folder := _folder_to_resume(ckpt_path):
-        checkpoint = newest_readable(folder, as_tensor)
+    if run := _resolve_run(ckpt_path):
+        checkpoint = read_latest_checkpoint(run, as_tensor)
         return checkpoint, RunFolder.of(checkpoint.path)
-    checkpoint = read_checkpoint(_file(ckpt_path), as_tensor)
+    checkpoint = read_checkpoint(_resolve_file(ckpt_path), as_tensor)
     run = RunFolder.of(checkpoint.path)
     try:
-        has_more = run is not None and newest_readable(run.checkpoints, as_tensor, checkpoint).step > checkpoint.step
+        is_behind = run is not None and read_latest_checkpoint(run, as_tensor, checkpoint).step > checkpoint.step
     except (NewerFormatError, OSError):
-        has_more = True  # for all that is known
-    return checkpoint, None if has_more else run
+        is_behind = True  # an unreadable checkpoint may have more steps
+    return checkpoint, None if is_behind else run
 
 
-def newest_readable(
-    folder: Path, as_tensor: Callable[[Any], Any] = np.copy, known: Checkpoint | None = None
+def read_latest_checkpoint(
+    run: RunFolder, as_tensor: Callable[[Any], Any] = np.copy, already_read: Checkpoint | None = None
 ) -> Checkpoint:
-    """The checkpoint of the most steps, of `last.ckpt` and `best.ckpt` in a folder; warns of one that cannot be read.
+    """Read the checkpoint of a run with the most steps: last.ckpt or best.ckpt; warn of a damaged one.
 
     Args:
-        folder: The `checkpoints` folder of a run.
-        as_tensor: As for `read`.
-        known: A checkpoint that is read already.
+        run: The run folder.
+        as_tensor: As for `read_checkpoint`.
+        already_read: A checkpoint that need not be read again.
 
     Raises:
-        ValueError: None is a complete checkpoint, or one has a later format.
-        OSError: One cannot be read, though it may be complete.
+        ValueError: Neither is a valid checkpoint, or one has the format of a later version.
+        OSError: One cannot be read, though it may be valid.
     """
     found: list[Checkpoint] = []
-    run = RunFolder(folder.parent)
-    for file in (folder / run.last.name, folder / run.best.name):
+    for file in (run.last, run.best):
         try:
-            if known is not None and file.resolve() == known.path.resolve():
-                found.append(known)
+            if already_read is not None and file.resolve() == already_read.path.resolve():
+                found.append(already_read)
             elif file.exists():
                 found.append(read_checkpoint(file, as_tensor))
         except NewerFormatError:
             raise
         except ValueError as error:
-            warnings.warn(f"passed over: {error}", stacklevel=2)
+            warnings.warn(f"skipped: {error}", stacklevel=2)
     if not found:
-        raise ValueError(f"none of the checkpoints in {folder} can be read")
-    return max(found, key=lambda checkpoint: checkpoint.step)  # the first, of equals: last.ckpt
+        raise ValueError(f"no valid checkpoint in {run.checkpoints}")
+    return max(found, key=lambda checkpoint: checkpoint.step)  # the first maximum: last.ckpt if the steps are equal
 
 
-def _file(ckpt_path: str | Path) -> Path:
-    """The file that a name means: the newest best one, the best one of a folder, or the path itself."""
+def _resolve_file(ckpt_path: str | Path) -> Path:
+    """Resolve a file to itself, a run folder to its best.ckpt, and `best` to the newest best.ckpt."""
     name = str(ckpt_path)
     if "://" in name:
-        raise ValueError(f"{name!r} is an address: download the file first, if you trust where it comes from")
+        raise ValueError(f"{name!r} is a URL: download the file first, if you trust its source")
     if name == "best":
-        return _newest_file("best")
+        return _find_newest_file("best")
     path = Path(name)
     if name and path.is_dir():
-        path = path / "best.ckpt" if path.name == "checkpoints" else RunFolder(path).best
+        path = _run_at(path).best
     if not name or not path.is_file():
         where = str(path) if name else name
-        raise ValueError(f"no checkpoint at {where!r}: give a checkpoint file, a run folder, 'best' or 'last'")
+        raise ValueError(f"no checkpoint at {where!r}: pass a checkpoint file, a run folder, 'best' or 'last'")
     return path
 
 
-def _folder_to_resume(ckpt_path: str | Path) -> Path | None:
-    """The folder of checkpoints that a name means; None if it is the name of a file, or of nothing."""
+def _resolve_run(ckpt_path: str | Path) -> RunFolder | None:
+    """Resolve a run folder that has checkpoints to itself, `last` to the newest run, and any other name to None."""
     name = str(ckpt_path)
     if name == "last":
-        return _newest_file("last").parent
-    path = Path(name)
-    folder = path if path.name == "checkpoints" else RunFolder(path).checkpoints
-    return folder if name and any(folder.glob("*.ckpt")) else None
+        return _find_newest_run()
+    run = _run_at(Path(name))
+    return run if name and any(run.checkpoints.glob("*.ckpt")) else None
 
 
-def _newest_file(kind: str) -> Path:
-    """The newest checkpoint of a kind below `lightning_logs/`; a run counts as old as the newest of its checkpoints."""
-    files = [
-        file for name in {"best", kind} for file in RUNS_FOLDER.glob(f"**/checkpoints/{name}.ckpt") if file.is_file()
-    ]
+def _run_at(path: Path) -> RunFolder:
+    """Return the run of a path that is a run folder or its `checkpoints` folder."""
+    return RunFolder(path.parent if path.name == "checkpoints" else path)
+
+
+def _find_newest_run() -> RunFolder:
+    """Return the run below `lightning_logs/` whose last.ckpt or best.ckpt was modified last."""
+    return _run_at(_find_newest_file("last", "best").parent)
+
+
+def _find_newest_file(*stems: str) -> Path:
+    """Return the most recently modified checkpoint file below `lightning_logs/` with one of these stems."""
+    files = [file for stem in stems for file in RUNS_FOLDER.glob(f"**/checkpoints/{stem}.ckpt") if file.is_file()]
     if not files:
-        raise ValueError(f"no {kind!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit)")
+        raise ValueError(
+            f"no {stems[0]!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit)"
+        )
     return max(files, key=lambda file: file.stat().st_mtime_ns)

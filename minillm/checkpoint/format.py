@@ -1,34 +1,35 @@
-"""The format number that checkpoints and config.yaml carry, and the versions that wrote them."""
+"""Format number of checkpoints and config.yaml, and the package versions that wrote them."""
 
 from typing import Any
 
-FORMAT = 2  # what this version writes; files without a number have format 1
+FORMAT = 2  # written by this version; files without a format number have format 1
 
 
 class NewerFormatError(ValueError):
-    """A file has a format that only later versions know."""
+    """Raised for a file in the format of a later version."""
 
 
 def check_format(content: dict[str, Any], name: object) -> None:
-    """Refuse a file whose format this version does not know.
+    """Check that this version supports the format of a file.
 
     Args:
-        content: The values of a checkpoint or of a config.yaml.
-        name: The name of the file, for the message.
+        content: The content of a checkpoint or a config.yaml.
+        name: Name of the file, for the message.
 
     Raises:
-        NewerFormatError: The format is a later one.
-        ValueError: The format is not a number.
+        NewerFormatError: The format is that of a later version.
+        ValueError: The format is not a positive integer.
     """
     number = content.get("format", 1)
     if type(number) is not int or number < 1:
-        raise ValueError(f"{name}: format must be a number from 1 to {FORMAT}, got {number!r}")
+        raise ValueError(f"{name}: format must be an integer from 1 to {FORMAT}, got {number!r}")
     if number > FORMAT:
-        raise NewerFormatError(f"{name} has format {number}, but this MiniLLM reads formats up to {FORMAT}: upgrade it")
+        message = f"{name} has format {number}, but this version supports formats up to {FORMAT}: upgrade MiniLLM"
+        raise NewerFormatError(message)
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that a run depends on."""
-    from importlib.metadata import version  # only here: generation does not wait for it
+    """Return the versions of the packages that a run depends on."""
+    from importlib.metadata import version  # imported on use: slow, and generation does not need it
 
     return {name: version(name) for name in ("minillm", "torch", "lightning")}

@@ -1,4 +1,4 @@
-"""The run folder: where runs are kept, the names of the files in one, and the grammar of samples.md."""
+"""Layout of run folders, and the format of samples.md."""
 
 import re
 from collections.abc import Iterable
@@ -6,74 +6,74 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-RUNS_FOLDER = Path("lightning_logs")  # in the working folder
+RUNS_FOLDER = Path("lightning_logs")  # in the working directory
 _SECTION = re.compile(r"^## Step (\d+), val_loss (\S+)\n", re.MULTILINE)
 
 
 class RunFolder(NamedTuple):
-    """The files of a training run.
+    """Paths of the files of a training run.
 
     Args:
-        path: The folder, `lightning_logs/<name>/version_N`.
+        path: The run folder, `lightning_logs/<name>/version_N`.
     """
 
     path: Path
 
     @classmethod
     def of(cls, checkpoint: Path) -> "RunFolder | None":
-        """The run that a checkpoint file belongs to; None if it does not lie in a run folder."""
+        """Return the run folder that contains a checkpoint file; None if it is not in one."""
         folder = checkpoint.absolute().parent
         run = cls(folder.parent)
         return run if folder == run.checkpoints and run.config.is_file() else None
 
     @property
     def name(self) -> str:
-        """The name of the run: the folders between the last `lightning_logs` and that of the version."""
-        above = [folder for folder in self.path.parent.parents if folder.name == RUNS_FOLDER.name]
-        return self.path.parent.relative_to(above[0] if above else self.path.parent.parent).as_posix()
+        """Name of the run: the folders between the innermost `lightning_logs` and the version."""
+        roots = [folder for folder in self.path.parent.parents if folder.name == RUNS_FOLDER.name]
+        return self.path.parent.relative_to(roots[0] if roots else self.path.parent.parent).as_posix()
 
     @property
     def config(self) -> Path:
-        """The resolved configuration: `fit --config` on it repeats the run."""
+        """Resolved configuration; `fit --config` with it repeats the run."""
         return self.path / "config.yaml"
 
     def config_until(self, step: int) -> Path:
-        """The configuration that a resumed run had until a step at which it changed."""
+        """Return the path of the configuration that was in effect until a resume at this step changed it."""
         return self.path / f"config_until_step_{step}.yaml"
 
     @property
     def metrics(self) -> Path:
-        """The table of everything that was logged."""
+        """Table of all logged metrics."""
         return self.path / "metrics.csv"
 
     @property
     def samples(self) -> Path:
-        """What the model wrote at each validation."""
+        """Samples generated at each validation."""
         return self.path / "samples.md"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        """The checkpoint of the lowest val_loss."""
+        """Checkpoint with the lowest val_loss."""
         return self.checkpoints / "best.ckpt"
 
     @property
     def last(self) -> Path:
-        """The checkpoint of the latest saved step."""
+        """Checkpoint of the last saved step."""
         return self.checkpoints / "last.ckpt"
 
 
 def version_folder(version: int | str) -> str:
-    """The name of the folder of a version, as Lightning's loggers choose it."""
+    """Return the name of a version's folder, the same as Lightning's loggers use."""
     return f"version_{version}" if isinstance(version, int) else version
 
 
 class Sample(NamedTuple):
-    """A section of samples.md: what the model wrote at a validation."""
+    """Section of samples.md: the text generated at one validation."""
 
     step: int
     val_loss: float
@@ -81,60 +81,60 @@ class Sample(NamedTuple):
 
 
 def format_sample(sample: Sample) -> str:
-    """A section of samples.md, with the text as an indented code block, which shows it as it is."""
+    """Format a section of samples.md: a heading, and the text as an indented code block."""
     return f"## Step {sample.step}, val_loss {sample.val_loss:.4f}\n\n{code_block(sample.text)}\n\n"
 
 
 def parse_samples(content: str) -> list[Sample]:
-    """The sections of samples.md; the inverse of `format_sample`, section by section."""
+    """Parse the sections of samples.md, the inverse of `format_sample`; skip those with an invalid number."""
     _, *parts = _SECTION.split(content)
     samples: list[Sample] = []
     for step, val_loss, body in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         lines = body.strip("\n").split("\n")
         text = "\n".join(line.removeprefix("    ") for line in lines)
-        with suppress(ValueError):  # a number that somebody has edited
+        with suppress(ValueError):  # a number edited by hand
             samples.append(Sample(int(step), float(val_loss), text))
     return samples
 
 
-def samples_until(step: int, content: str) -> str:
-    """The content of samples.md up to a step, as it is."""
-    later = (found.start() for found in _SECTION.finditer(content) if int(found[1]) > step)
-    return content[: next(later, len(content))]
+def truncate_samples(content: str, last_step: int) -> str:
+    """Cut the content of samples.md before the first section of a step after `last_step`."""
+    ends = (heading.start() for heading in _SECTION.finditer(content) if int(heading[1]) > last_step)
+    return content[: next(ends, len(content))]
 
 
 def code_block(text: str) -> str:
-    """Markdown that shows a text as it is, whatever it contains."""
+    """Format a text as an indented Markdown code block, which shows any text verbatim."""
     return "\n".join("    " + line for line in text.split("\n"))
 
 
 class CheckpointFile(NamedTuple):
-    """A checkpoint file, and when it was written, in nanoseconds since the epoch."""
+    """Checkpoint file and its modification time, in nanoseconds since the Unix epoch."""
 
     file: Path
-    written: int
+    modified_ns: int
 
 
 def checkpoint_files() -> dict[str, CheckpointFile]:
-    """The checkpoints of all runs by name, such as `minillm/version_0/best`; the newest first."""
+    """Return the checkpoints of all runs by name, such as `minillm/version_0/best`, the newest first."""
     found: dict[str, CheckpointFile] = {}
     for file in RUNS_FOLDER.glob("*/**/checkpoints/*.ckpt"):
-        with suppress(FileNotFoundError):  # it has just been replaced or removed
+        with suppress(FileNotFoundError):  # replaced or removed in the meantime
             if is_inside_runs(file):
                 name = (file.parent.parent.relative_to(RUNS_FOLDER) / file.stem).as_posix()
                 found[name] = CheckpointFile(file, file.stat().st_mtime_ns)
-    return dict(sorted(found.items(), key=lambda item: (item[1].written, item[0]), reverse=True))
+    return dict(sorted(found.items(), key=lambda item: (item[1].modified_ns, item[0]), reverse=True))
 
 
-def runs_of(names: Iterable[str]) -> dict[str, list[str]]:
-    """The runs that named checkpoints belong to, each with the names of its own, in the order of the names."""
-    found: dict[str, list[str]] = {}
+def group_by_run(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group the names of checkpoints by run: runs in order of first occurrence, the names of each sorted."""
+    runs: dict[str, list[str]] = {}
     for name in names:
         if "/" in name:
-            found.setdefault(name.rpartition("/")[0], []).append(name)
-    return {run: sorted(checkpoints) for run, checkpoints in found.items()}
+            runs.setdefault(name.rpartition("/")[0], []).append(name)
+    return {run: sorted(checkpoints) for run, checkpoints in runs.items()}
 
 
 def is_inside_runs(file: Path) -> bool:
-    """Whether a path is a file that really lies below `lightning_logs/`, whatever links say."""
+    """Return whether a path is a file inside `lightning_logs/` after symbolic links are resolved."""
     return file.is_file() and file.resolve().is_relative_to(RUNS_FOLDER.resolve())

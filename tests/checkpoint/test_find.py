@@ -10,20 +10,20 @@ import torch
 
 import minillm
 from minillm.checkpoint import find as finding
-from minillm.checkpoint.find import find_checkpoint, newest_readable, open_to_resume
+from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume, read_latest_checkpoint
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.validation import Checkpoint
 from minillm.generation.load import load
 
 
 class Bomb:
-    """A pickle that would leave a file behind when it is loaded."""
+    """Object whose pickle creates a folder when it is loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("exploded",)
 
 
-def test_a_checkpoint_alone_gives_the_model_and_its_tokenizer(in_smoke_run: Path):
+def test_checkpoint_file_alone_loads_model_and_tokenizer(in_smoke_run: Path):
     model, tokenizer = minillm.load(in_smoke_run / "checkpoints" / "best.ckpt")
     assert not model.training
     assert (tokenizer.vocab_size, tokenizer.decode(tokenizer.encode("ROMEO:"))) == (65, "ROMEO:")
@@ -32,17 +32,17 @@ def test_a_checkpoint_alone_gives_the_model_and_its_tokenizer(in_smoke_run: Path
     assert len("".join(minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=30, top_k=40, seed=1))) == 30
 
 
-def test_best_last_and_a_run_folder_name_files(in_smoke_run: Path):
+def test_best_last_and_run_folder_resolve_to_checkpoint_files(in_smoke_run: Path):
     best, last = (in_smoke_run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     assert (find_checkpoint("best").resolve(), find_checkpoint("last").resolve()) == (best, last)
     for folder in (in_smoke_run, in_smoke_run / "checkpoints"):
         assert find_checkpoint(folder) == best
-        assert open_to_resume(folder)[0].path == last
-    assert open_to_resume(best)[0].path == find_checkpoint(best) == best
+        assert read_checkpoint_to_resume(folder)[0].path == last
+    assert read_checkpoint_to_resume(best)[0].path == find_checkpoint(best) == best
 
 
-def test_best_is_that_of_the_newest_run(tmp_path: Path):
-    for age, run in enumerate(["a/version_10", "b/version_0", "a/version_9"]):  # the newest first
+def test_best_is_the_most_recently_modified_one(tmp_path: Path):
+    for age, run in enumerate(["a/version_10", "b/version_0", "a/version_9"]):  # newest first
         file = tmp_path / "lightning_logs" / run / "checkpoints" / "best.ckpt"
         file.parent.mkdir(parents=True)
         file.touch()
@@ -50,23 +50,23 @@ def test_best_is_that_of_the_newest_run(tmp_path: Path):
     assert find_checkpoint("best") == Path("lightning_logs/a/version_10/checkpoints/best.ckpt")
 
 
-def test_last_is_the_newest_file_that_loads_and_a_damaged_one_is_named(in_smoke_run: Path, tmp_path: Path):
+def test_last_is_the_latest_valid_checkpoint_and_damaged_ones_are_warned_of(in_smoke_run: Path, tmp_path: Path):
     run = tmp_path / "version_0"
     shutil.copytree(in_smoke_run, run)
     last, best = (run / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    assert newest_readable(run / "checkpoints").path == last
+    assert read_latest_checkpoint(RunFolder(run)).path == last
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.warns(UserWarning, match=r"passed over: .*last\.ckpt is not a whole MiniLLM checkpoint: .* cut off"):
-        assert newest_readable(run / "checkpoints").path == best
+    with pytest.warns(UserWarning, match=r"skipped: .*last\.ckpt is not a valid MiniLLM checkpoint: .* truncated"):
+        assert read_latest_checkpoint(RunFolder(run)).path == best
     best.write_bytes(b"")
     with (
-        pytest.warns(UserWarning, match=r"(last\.ckpt .* cut off|best\.ckpt .* it is empty)"),
-        pytest.raises(ValueError, match=r"none of the checkpoints in .* can be read"),
+        pytest.warns(UserWarning, match=r"(last\.ckpt .* truncated|best\.ckpt .* it is empty)"),
+        pytest.raises(ValueError, match=r"no valid checkpoint in .*/checkpoints"),
     ):
-        newest_readable(run / "checkpoints")
+        read_latest_checkpoint(RunFolder(run))
 
 
-def test_a_checkpoint_that_may_not_be_read_is_not_passed_over_for_it_may_be_whole(
+def test_checkpoint_without_read_permission_is_not_skipped_because_it_may_be_valid(
     in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
 ):
     read = finding.read_checkpoint
@@ -78,64 +78,65 @@ def test_a_checkpoint_that_may_not_be_read_is_not_passed_over_for_it_may_be_whol
 
     monkeypatch.setattr(finding, "read_checkpoint", forbidden)
     with pytest.raises(PermissionError, match=r"not allowed to read last\.ckpt"):
-        newest_readable(in_smoke_run / "checkpoints")
+        read_latest_checkpoint(RunFolder(in_smoke_run))
     best = in_smoke_run / "checkpoints" / "best.ckpt"
-    assert open_to_resume(best)[1] is None  # a new run folder: what cannot be read may have more steps
+    assert read_checkpoint_to_resume(best)[1] is None  # a new run folder: the unreadable checkpoint may have more steps
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path):
+def test_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path):
     torch.save({"state_dict": Bomb()}, tmp_path / "bomb.ckpt")
-    with pytest.raises(ValueError, match="it holds more than plain values"):
+    with pytest.raises(ValueError, match="it contains more than plain values and tensors"):
         load(tmp_path / "bomb.ckpt")
     assert not Path("exploded").exists()
 
 
-def with_steps(run: Path, **steps: int) -> None:
-    """Give the checkpoints of a run other numbers of steps."""
+def set_steps(run: Path, **steps: int) -> None:
+    """Change the step counts of a run's checkpoints."""
     for name, step in steps.items():
         path = run / "checkpoints" / f"{name}.ckpt"
         torch.save({**torch.load(path, weights_only=True), "global_step": step}, path)
 
 
-def test_a_run_goes_on_in_its_folder_unless_it_has_more_steps_already(in_smoke_run: Path):
+def test_resume_continues_in_the_run_folder_unless_it_has_more_steps(in_smoke_run: Path):
     best, last = (in_smoke_run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    with_steps(in_smoke_run, best=10, last=20)
+    set_steps(in_smoke_run, best=10, last=20)
     run = RunFolder(in_smoke_run)
-    found = [open_to_resume(name) for name in (in_smoke_run, in_smoke_run / "checkpoints", last, best)]
+    found = [read_checkpoint_to_resume(name) for name in (in_smoke_run, in_smoke_run / "checkpoints", last, best)]
     assert [(checkpoint.step, folder) for checkpoint, folder in found] == [(20, run), (20, run), (20, run), (10, None)]
-    with_steps(in_smoke_run, best=20)
-    assert open_to_resume(best)[1] == run
+    set_steps(in_smoke_run, best=20)
+    assert read_checkpoint_to_resume(best)[1] == run
     shutil.copy(last, "copy.ckpt")
-    assert open_to_resume("copy.ckpt")[1] is None
+    assert read_checkpoint_to_resume("copy.ckpt")[1] is None
     best.unlink()
-    assert open_to_resume(last)[1] == run
+    assert read_checkpoint_to_resume(last)[1] == run
 
 
-def test_the_checkpoint_of_the_most_steps_is_gone_on_from_and_of_equals_the_last(in_smoke_run: Path):
+def test_resume_uses_the_checkpoint_with_the_most_steps_and_last_on_a_tie(in_smoke_run: Path):
     for best, newest in ((19, "last"), (20, "last"), (21, "best")):
-        with_steps(in_smoke_run, best=best, last=20)
-        assert newest_readable(in_smoke_run / "checkpoints").path.stem == newest
-        assert open_to_resume(in_smoke_run)[0].path.stem == open_to_resume("last")[0].path.stem == newest
+        set_steps(in_smoke_run, best=best, last=20)
+        assert read_latest_checkpoint(RunFolder(in_smoke_run)).path.stem == newest
+        for name in (in_smoke_run, "last"):
+            assert read_checkpoint_to_resume(name)[0].path.stem == newest
 
 
-def test_what_is_opened_to_resume_holds_what_its_tensors_are_made_as(in_smoke_run: Path):
+def test_weights_of_the_resumed_checkpoint_are_converted_by_as_tensor(in_smoke_run: Path):
     for name in ("last", "best", in_smoke_run, in_smoke_run / "checkpoints" / "last.ckpt"):
-        for as_tensor, kind in ((torch.tensor, torch.Tensor), (np.copy, np.ndarray)):
-            checkpoint, _ = open_to_resume(name, as_tensor)
-            assert {type(weight) for weight in checkpoint.weights.values()} == {kind}
-    assert {type(weight) for weight in open_to_resume("last")[0].weights.values()} == {np.ndarray}
+        for as_tensor, expected_type in ((torch.tensor, torch.Tensor), (np.copy, np.ndarray)):
+            checkpoint, _ = read_checkpoint_to_resume(name, as_tensor)
+            assert {type(weight) for weight in checkpoint.weights.values()} == {expected_type}
+    assert {type(weight) for weight in read_checkpoint_to_resume("last")[0].weights.values()} == {np.ndarray}
 
 
-def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
+def test_age_of_a_run_is_that_of_its_newest_checkpoint(in_smoke_run: Path):
     other = in_smoke_run.with_name("version_1")
     shutil.copytree(in_smoke_run, other)
-    for (run, kind), time in {
+    for (run, stem), time in {
         (in_smoke_run, "best"): 1,
         (in_smoke_run, "last"): 3,
         (other, "best"): 4,
         (other, "last"): 2,
     }.items():
-        os.utime(run / "checkpoints" / f"{kind}.ckpt", (time, time))
+        os.utime(run / "checkpoints" / f"{stem}.ckpt", (time, time))
     assert find_checkpoint("last").resolve() == other / "checkpoints" / "last.ckpt"
     os.utime(in_smoke_run / "checkpoints" / "last.ckpt", (5, 5))
     assert find_checkpoint("last").resolve() == in_smoke_run / "checkpoints" / "last.ckpt"
@@ -145,22 +146,22 @@ def test_a_run_is_as_new_as_the_newest_of_its_checkpoints(in_smoke_run: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "no checkpoint at '': give a checkpoint file, a run folder, 'best' or 'last'"),
-        ("missing.ckpt", "no checkpoint at 'missing.ckpt': give"),
-        ("folder", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),
-        ("folder/checkpoints", "no checkpoint at 'folder/checkpoints/best.ckpt': give"),
-        ("https://example.com/a.ckpt", "'https://example.com/a.ckpt' is an address: download the file first"),
+        ("", "no checkpoint at '': pass a checkpoint file, a run folder, 'best' or 'last'"),
+        ("missing.ckpt", "no checkpoint at 'missing.ckpt': pass"),
+        ("folder", "no checkpoint at 'folder/checkpoints/best.ckpt': pass"),
+        ("folder/checkpoints", "no checkpoint at 'folder/checkpoints/best.ckpt': pass"),
+        ("https://example.com/a.ckpt", "'https://example.com/a.ckpt' is a URL: download the file first"),
         ("best", "no 'best' checkpoint below .*/lightning_logs: train a model first"),
         ("last", "no 'last' checkpoint below .*/lightning_logs: train a model first"),
     ],
 )
-def test_a_name_that_means_no_checkpoint_is_refused(name: str, message: str):
+def test_name_without_a_checkpoint_is_refused(name: str, message: str):
     Path("folder/checkpoints").mkdir(parents=True)
     Path("folder/last.ckpt").touch()
-    Path("checkpoints").mkdir()  # of no name, and so not meant by ''
+    Path("checkpoints").mkdir()  # '' does not resolve to the working directory
     Path("checkpoints/best.ckpt").touch()
     Path("lightning_logs/a/checkpoints/best.ckpt").mkdir(parents=True)
     Path("lightning_logs/a/checkpoints/last.ckpt").mkdir()
-    for look in (find_checkpoint, open_to_resume):
+    for resolve in (find_checkpoint, read_checkpoint_to_resume):
         with pytest.raises(ValueError, match=f"^{message}"):
-            look(name)
+            resolve(name)

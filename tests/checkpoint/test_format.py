@@ -1,4 +1,4 @@
-"""Files of earlier formats are read, resumed and repeated; those of later ones are refused."""
+"""Files of earlier formats are read, resumed and repeated; files of later formats are refused."""
 
 import csv
 import re
@@ -20,13 +20,13 @@ from minillm.checkpoint.validation import read_checkpoint
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
-FORMAT_1 = Path(__file__).parent / "format_1"  # of smoke.yaml in float32; a logger named its folder
+FORMAT_1 = Path(__file__).parent / "format_1"  # a run of smoke.yaml in float32, whose folder is named by a logger
 RUN = Path("lightning_logs/smoke/version_0")
 
 
 @pytest.fixture
 def old_run(own_folder: Path) -> Path:
-    """A run folder as format 1 wrote it."""
+    """Run folder in format 1."""
     (RUN / "checkpoints").mkdir(parents=True)
     shutil.copy(FORMAT_1 / "last.ckpt", RUN / "checkpoints")
     for name in ("config.yaml", "metrics.csv"):
@@ -40,8 +40,8 @@ def losses(run: Path) -> dict[str, list[float]]:
     return {name: [float(row[name]) for row in rows if row[name]] for name in ("train_loss", "val_loss")}
 
 
-def written(path: Path, **changes: Any) -> Path:
-    """A checkpoint of today with other values."""
+def changed(path: Path, **changes: Any) -> Path:
+    """Copy a checkpoint with other values."""
     checkpoint = torch.load(path, weights_only=True)
     for name, values in changes.items():
         checkpoint[name] = {**checkpoint[name], **values} if isinstance(values, dict) else values
@@ -49,7 +49,7 @@ def written(path: Path, **changes: Any) -> Path:
     return Path("changed.ckpt")
 
 
-def test_files_say_their_format_and_the_versions_that_wrote_them(in_smoke_run: Path):
+def test_files_contain_their_format_and_package_versions(in_smoke_run: Path):
     checkpoint = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
     versions = {name: version(name) for name in ("minillm", "torch", "lightning")}
     assert (checkpoint["format"], checkpoint["versions"]) == (FORMAT, versions)
@@ -59,11 +59,11 @@ def test_files_say_their_format_and_the_versions_that_wrote_them(in_smoke_run: P
     assert config.startswith(f"# {head}\nformat: {FORMAT}\n")
 
 
-def test_a_configuration_that_is_printed_says_its_format(minillm: Run):
+def test_printed_configuration_contains_its_format(minillm: Run):
     assert yaml.safe_load(minillm("fit", "--config", "smoke", "--print_config")[1])["format"] == FORMAT
 
 
-def test_a_checkpoint_of_format_1_loads_and_generates(old_run: Path, minillm: Run):
+def test_format_1_checkpoint_loads_and_generates(old_run: Path, minillm: Run):
     model, tokenizer = package.load(old_run / "checkpoints" / "last.ckpt")
     assert (model.config.embed_dim, tokenizer.vocab_size) == (16, 65)
     code, out, _ = minillm(
@@ -72,22 +72,22 @@ def test_a_checkpoint_of_format_1_loads_and_generates(old_run: Path, minillm: Ru
     assert (code, len(out)) == (0, 7)
 
 
-def test_a_run_of_format_1_is_resumed_in_its_folder_as_one_that_was_never_stopped(old_run: Path, minillm: Run):
+def test_format_1_run_resumes_in_its_folder_as_if_never_interrupted(old_run: Path, minillm: Run):
     more = ("--trainer.max_steps", 30)
     code, out, err = minillm("fit", "--config", old_run / "config.yaml", "--ckpt_path", "last", *more)
     assert (code, err) == (0, "")
-    assert f"from step 20, into {old_run}" in out
+    assert f"from step 20, writing to {old_run}" in out
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--trainer.precision", "32-true", *more)[0] == 0
-    whole = losses(RUN.with_name("version_1"))
+    uninterrupted = losses(RUN.with_name("version_1"))
     for name, values in losses(old_run).items():
-        assert values == pytest.approx(whole[name], abs=2e-5)  # another processor may sum in another order
+        assert values == pytest.approx(uninterrupted[name], abs=2e-5)  # summation order depends on the processor
     assert torch.load(old_run / "checkpoints" / "last.ckpt", weights_only=True)["format"] == FORMAT
 
 
-def test_a_config_of_format_1_repeats_its_run_in_a_folder_of_the_same_name(old_run: Path, minillm: Run):
+def test_format_1_config_repeats_its_run_in_a_folder_of_the_same_name(old_run: Path, minillm: Run):
     code, out, err = minillm("fit", "--config", old_run / "config.yaml")
     assert (code, err) == (0, "")
-    assert "into lightning_logs/smoke/version_1" in out
+    assert "writing to lightning_logs/smoke/version_1" in out
     for name, values in losses(RUN.with_name("version_1")).items():
         assert values == pytest.approx(losses(old_run)[name], abs=2e-5)
 
@@ -104,7 +104,7 @@ def test_a_config_of_format_1_repeats_its_run_in_a_folder_of_the_same_name(old_r
         ({}, {"name": "mine"}, "lightning_logs/mine/version_0"),
     ],
 )
-def test_a_logger_block_of_format_1_names_the_run_folder(
+def test_format_1_logger_block_names_the_run_folder(
     logger: dict[str, Any], settings: dict[str, Any], folder: str, minillm: Run
 ):
     config = yaml.safe_load((CONFIGS / "smoke.yaml").read_text())
@@ -116,13 +116,13 @@ def test_a_logger_block_of_format_1_names_the_run_folder(
         )
     code, out, err = minillm("fit", "--config", "one.yaml", "--trainer.max_steps", 1)
     assert (code, err) == (0, "")
-    assert f"into {folder}\n" in out
+    assert f"writing to {folder}\n" in out
     assert len(list(Path().rglob("events.out.tfevents.*"))) == 1
     code, out, _ = minillm("fit", "--config", "list.yaml", "--trainer.max_steps", 1, "--version", 9)
-    assert f"into {Path(folder).with_name('version_9')}\n" in out
+    assert f"writing to {Path(folder).with_name('version_9')}\n" in out
 
 
-def test_what_an_earlier_version_did_not_write_has_its_default(in_smoke_run: Path, minillm: Run):
+def test_values_missing_in_older_checkpoints_have_their_defaults(in_smoke_run: Path, minillm: Run):
     checkpoint = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
     for part, names in {
         "hyper_parameters": ("activation", "token_shift", "beta2"),
@@ -138,56 +138,57 @@ def test_what_an_earlier_version_did_not_write_has_its_default(in_smoke_run: Pat
     assert minillm("fit", "--config", "smoke", "--ckpt_path", "older.ckpt", "--trainer.max_steps", 21)[0] == 0
 
 
-def test_what_only_a_later_version_knows_is_kept_and_said(in_smoke_run: Path, minillm: Run):
+def test_unknown_hyper_parameters_of_a_later_version_are_kept_and_warned_of(in_smoke_run: Path, minillm: Run):
     more = {"future": 1, "a.b.c": "x", "keys": None}
-    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters=more)
+    path = changed(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters=more)
     assert minillm("predict", "--ckpt_path", path, "--prompt", "A", "--max_new_tokens", 5)[0] == 0
+    unknown = r"model\.a\.b\.c, model\.future, model\.keys"
     with pytest.warns(
-        UserWarning, match=r"changed\.ckpt has settings of another version: model\.a\.b\.c, model\.future, model\.keys"
+        UserWarning, match=rf"changed\.ckpt has settings of another version, which have no effect: {unknown}"
     ):
         code, out, _ = minillm("fit", "--config", "smoke", "--ckpt_path", path, "--trainer.max_steps", 21)
     assert code == 0
-    run = Path(re.findall(r"into (\S+)", out)[0])
+    run = Path(re.findall(r"writing to (\S+)", out)[0])
     saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]
     assert {name: saved[name] for name in more} == more
 
 
-def test_other_settings_of_the_data_in_a_checkpoint_are_not_obeyed(in_smoke_run: Path, minillm: Run):
-    path = written(in_smoke_run / "checkpoints" / "last.ckpt", datamodule_hyper_parameters={"num_workers": 5000})
+def test_other_data_settings_of_a_checkpoint_are_ignored(in_smoke_run: Path, minillm: Run):
+    path = changed(in_smoke_run / "checkpoints" / "last.ckpt", datamodule_hyper_parameters={"num_workers": 5000})
     assert "num_workers" not in read_checkpoint(path).data
     code, out, _ = minillm("validate", "--ckpt_path", path, "--print_config")
     assert (code, yaml.safe_load(out)["data"]["num_workers"]) == (0, 0)
     assert minillm("validate", "--ckpt_path", path, "--trainer.limit_val_batches", 2)[0] == 0
 
 
-def test_rotary_positions_cannot_claim_a_context_that_fills_the_memory(minillm: Run):
+def test_context_length_of_rotary_positions_is_limited(minillm: Run):
     assert minillm("fit", "--config", "smoke", "--model.position", "rotary", "--trainer.max_steps", 1)[0] == 0
-    path = written(RUN / "checkpoints" / "last.ckpt", hyper_parameters={"context_length": 10**9})
+    path = changed(RUN / "checkpoints" / "last.ckpt", hyper_parameters={"context_length": 10**9})
     with pytest.raises(ValueError, match="context_length 1000000000 is more than 1048576"):
         read_checkpoint(path)
 
 
-def test_formats_up_to_the_present_one_are_known_and_no_number_is_the_first():
+def test_current_and_earlier_formats_are_supported_and_the_default_is_1():
     for content in ({}, {"format": 1}, {"format": FORMAT}):
         check_format(content, "a.ckpt")
 
 
-def test_a_format_of_a_later_version_is_refused_with_what_to_do():
+def test_later_format_is_refused_with_advice_to_upgrade():
     with pytest.raises(
-        NewerFormatError, match=r"^a\.ckpt has format 3, but this MiniLLM reads formats up to 2: upgrade"
+        NewerFormatError, match=r"^a\.ckpt has format 3, but this version supports formats up to 2: upgrade MiniLLM"
     ):
         check_format({"format": 3}, "a.ckpt")
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.0, "two", None])
-def test_a_format_that_is_not_a_positive_integer_is_refused(number: object):
-    with pytest.raises(ValueError, match=r"^a\.ckpt: format must be a number from 1 to 2, got") as refusal:
+def test_format_that_is_not_a_positive_integer_is_refused(number: object):
+    with pytest.raises(ValueError, match=r"^a\.ckpt: format must be an integer from 1 to 2, got") as refusal:
         check_format({"format": number}, "a.ckpt")
     assert type(refusal.value) is ValueError
 
 
 @pytest.mark.parametrize("flags", [("last",), (RUN,)])
-def test_a_newer_checkpoint_beside_an_older_one_is_neither_passed_over_nor_replaced(
+def test_checkpoint_of_a_later_format_is_neither_skipped_nor_overwritten(
     flags: tuple[object, ...], in_smoke_run: Path, minillm: Run
 ):
     last = in_smoke_run / "checkpoints" / "last.ckpt"
@@ -198,7 +199,9 @@ def test_a_newer_checkpoint_beside_an_older_one_is_neither_passed_over_nor_repla
     assert f"last.ckpt has format {FORMAT + 1}" in err
     assert last.read_bytes() == before
     best = in_smoke_run / "checkpoints" / "best.ckpt"
-    assert "into lightning_logs/smoke/version_1" in minillm("fit", "--ckpt_path", best, "--trainer.max_steps", 21)[1]
+    assert (
+        "writing to lightning_logs/smoke/version_1" in minillm("fit", "--ckpt_path", best, "--trainer.max_steps", 21)[1]
+    )
     assert last.read_bytes() == before
 
 
@@ -207,10 +210,10 @@ def test_a_newer_checkpoint_beside_an_older_one_is_neither_passed_over_nor_repla
     [
         (f"format: {FORMAT + 1}\n", f"config.yaml has format {FORMAT + 1}"),
         ("a: [", "config.yaml: not YAML"),
-        ("[]", "config.yaml must hold settings by name"),
+        ("[]", "config.yaml must contain a mapping of settings"),
     ],
 )
-def test_a_run_whose_configuration_cannot_be_read_is_not_resumed(
+def test_run_with_an_unreadable_configuration_is_not_resumed(
     content: str, message: str, in_smoke_run: Path, refused: Callable[..., str]
 ):
     (in_smoke_run / "config.yaml").write_text(content)
@@ -219,7 +222,7 @@ def test_a_run_whose_configuration_cannot_be_read_is_not_resumed(
     )
 
 
-def test_resuming_a_run_of_format_1_says_only_what_changes(old_run: Path, minillm: Run):
+def test_resuming_a_format_1_run_reports_only_changed_settings(old_run: Path, minillm: Run):
     code, out, _ = minillm(
         "fit", "--ckpt_path", old_run, "--config", old_run / "config.yaml", "--trainer.max_steps", 30
     )
@@ -227,7 +230,7 @@ def test_resuming_a_run_of_format_1_says_only_what_changes(old_run: Path, minill
     assert re.findall(r"^changed from here on: (.*)$", out, re.MULTILINE) == ["--trainer.max_steps 20 -> 30"]
 
 
-def test_values_mean_the_same_in_a_file_without_a_format(minillm: Run):
+def test_values_are_parsed_the_same_in_a_file_without_a_format(minillm: Run):
     Path("folder").mkdir()
     Path("folder/model.yaml").write_text("embed_dim: 8\nnum_heads: 2\nlearning_rate: 1e-2\n")
     logger = "logger: {class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {name: '1e3'}}"
@@ -251,7 +254,7 @@ def test_only_the_first_tensorboard_logger_of_format_1_names_the_run_folder(mini
     Path("two.yaml").write_text(yaml.safe_dump({**config, "trainer": trainer}))
     code, out, err = minillm("fit", "--config", "two.yaml")
     assert (code, err) == (0, "")
-    assert "into lightning_logs/smoke/version_0" in out
+    assert "writing to lightning_logs/smoke/version_0" in out
     assert list(Path("other").rglob("events.out.tfevents.*"))
 
 
@@ -259,15 +262,15 @@ def test_only_the_first_tensorboard_logger_of_format_1_names_the_run_folder(mini
     ("name", "value"),
     [("learning_rate", "abc"), ("learning_rate", 10**400), ("beta2", None), ("optimizer", "sgd"), ("schedule", "zz")],
 )
-def test_values_of_a_checkpoint_that_no_flag_could_have_are_refused(
+def test_checkpoint_values_that_no_flag_accepts_are_refused(
     name: str, value: object, in_smoke_run: Path, refused: Callable[..., str]
 ):
-    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={name: value})
+    path = changed(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={name: value})
     assert "changed.ckpt: " in refused("fit", "--config", "smoke", "--ckpt_path", path, "--trainer.max_steps", 30)
 
 
-def test_warnings_have_one_line_after_lightning_is_imported(in_smoke_run: Path):
-    path = written(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={"future": 1})
+def test_warning_is_one_line_also_after_lightning_is_imported(in_smoke_run: Path):
+    path = changed(in_smoke_run / "checkpoints" / "last.ckpt", hyper_parameters={"future": 1})
     command = [
         sys.executable,
         "-m",
@@ -279,4 +282,7 @@ def test_warnings_have_one_line_after_lightning_is_imported(in_smoke_run: Path):
         "1",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == "minillm: warning: changed.ckpt has settings of another version: model.future\n"
+    assert (
+        done.stderr
+        == "minillm: warning: changed.ckpt has settings of another version, which have no effect: model.future\n"
+    )

@@ -11,20 +11,20 @@ from minillm.checkpoint.run_folder import (
     checkpoint_files,
     code_block,
     format_sample,
+    group_by_run,
     is_inside_runs,
     parse_samples,
-    runs_of,
-    samples_until,
+    truncate_samples,
 )
 
 TEXTS = st.text(st.sampled_from(" \n#aé\t:")) | st.sampled_from(["## Step 5, val_loss 1.0\n", "    a\n\n  b", "\n\n"])
 LINES = st.text(st.sampled_from("ab #\n\r\t\u2028é"))
 
 
-def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path):
+def test_checkpoint_belongs_to_the_run_folder_above_it(tmp_path: Path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    assert RunFolder.of(run / "checkpoints" / "best.ckpt") is None  # without a configuration it is any folder
+    assert RunFolder.of(run / "checkpoints" / "best.ckpt") is None  # a folder without config.yaml is not a run folder
     (run / "config.yaml").touch()
     for file in (run / "checkpoints" / "best.ckpt", Path("run/checkpoints/other.ckpt")):
         assert RunFolder.of(file) == RunFolder(run)
@@ -32,7 +32,7 @@ def test_a_checkpoint_belongs_to_the_run_above_it(tmp_path: Path):
     assert RunFolder.of(run / "copies" / "best.ckpt") is None
 
 
-def test_the_files_of_a_run_have_their_names():
+def test_files_of_a_run_have_fixed_names():
     run = RunFolder(Path("r"))
     files = [run.config, run.config_until(20), run.metrics, run.samples, run.checkpoints, run.best, run.last]
     assert [file.as_posix() for file in files] == [
@@ -46,18 +46,18 @@ def test_the_files_of_a_run_have_their_names():
     ]
 
 
-def test_a_sample_is_a_heading_and_an_indented_block():
+def test_sample_is_formatted_as_a_heading_and_an_indented_block():
     section = "## Step 20, val_loss 1.2346\n\n    O\n    \n      Romeo\n\n"
     assert format_sample(Sample(20, 1.23456, "O\n\n  Romeo")) == section
     assert code_block("O\n\n  Romeo") == "    O\n    \n      Romeo"
 
 
 @given(samples=st.lists(st.builds(Sample, st.integers(0, 10**9), st.sampled_from([0.0, 1.25, 12.5, 0.0625]), TEXTS)))
-def test_samples_are_read_as_they_were_written(samples: list[Sample]):
+def test_parsing_inverts_formatting(samples: list[Sample]):
     assert parse_samples("".join(map(format_sample, samples))) == samples
 
 
-def test_what_was_written_above_the_samples_and_numbers_that_are_none_are_passed_over():
+def test_text_before_the_samples_and_sections_with_invalid_numbers_are_skipped():
     sections = (
         "## Step 1, val_loss 2.5\n\n    a\n\n",
         "## Step 2, val_loss low\n\n    b\n\n",
@@ -68,11 +68,11 @@ def test_what_was_written_above_the_samples_and_numbers_that_are_none_are_passed
     assert parse_samples("") == []
 
 
-def test_checkpoints_are_listed_by_name_with_the_newest_first(tmp_path: Path):
+def test_checkpoints_are_listed_by_name_newest_first(tmp_path: Path):
     ages = {"a/version_0/best": 3, "a/version_0/last": 1, "b/c/version_2/best": 2, "a/version_1/best": 2}
     for name, age in ages.items():
-        run, kind = name.rsplit("/", 1)
-        file = tmp_path / "lightning_logs" / run / "checkpoints" / f"{kind}.ckpt"
+        run, stem = name.rsplit("/", 1)
+        file = tmp_path / "lightning_logs" / run / "checkpoints" / f"{stem}.ckpt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
         os.utime(file, ns=(0, 10**18 - age))
@@ -80,11 +80,11 @@ def test_checkpoints_are_listed_by_name_with_the_newest_first(tmp_path: Path):
     found = checkpoint_files()
     names = ["a/version_0/last", "b/c/version_2/best", "a/version_1/best", "a/version_0/best"]
     assert list(found) == names
-    assert [entry.written for entry in found.values()] == [10**18 - ages[name] for name in names]
+    assert [entry.modified_ns for entry in found.values()] == [10**18 - ages[name] for name in names]
     assert found["b/c/version_2/best"].file == Path("lightning_logs/b/c/version_2/checkpoints/best.ckpt")
 
 
-def test_of_checkpoints_of_one_time_the_last_name_comes_first(tmp_path: Path):
+def test_checkpoints_of_the_same_age_are_listed_by_descending_name(tmp_path: Path):
     for number in (3, 5, 1, 0, 4, 2):
         file = tmp_path / "lightning_logs" / f"version_{number}" / "checkpoints" / "best.ckpt"
         file.parent.mkdir(parents=True)
@@ -93,33 +93,31 @@ def test_of_checkpoints_of_one_time_the_last_name_comes_first(tmp_path: Path):
     assert list(checkpoint_files()) == [f"version_{number}/best" for number in (5, 4, 3, 2, 1, 0)]
 
 
-def test_a_checkpoint_that_vanishes_while_they_are_listed_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    for kind in ("best", "last"):
-        file = tmp_path / "lightning_logs" / "a" / "checkpoints" / f"{kind}.ckpt"
+def test_checkpoint_removed_during_listing_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for stem in ("best", "last"):
+        file = tmp_path / "lightning_logs" / "a" / "checkpoints" / f"{stem}.ckpt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     stat = Path.stat
 
-    def vanished(path: Path, **how: bool) -> os.stat_result:
-        found = stat(path, **how)
+    def stat_and_remove(path: Path, **options: bool) -> os.stat_result:
+        found = stat(path, **options)
         if path.name == "last.ckpt":
             path.unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(Path, "stat", vanished)
+    monkeypatch.setattr(Path, "stat", stat_and_remove)
     assert list(checkpoint_files()) == ["a/best"]
 
 
-def test_runs_come_in_the_order_of_their_checkpoints_which_are_sorted():
+def test_runs_keep_the_order_of_their_checkpoints_whose_names_are_sorted():
     names = ["b/version_0/last", "a/c/version_1/best", "b/version_0/best", "alone"]
-    found = runs_of(names)
+    found = group_by_run(names)
     assert list(found) == ["b/version_0", "a/c/version_1"]
     assert found == {"b/version_0": ["b/version_0/best", "b/version_0/last"], "a/c/version_1": ["a/c/version_1/best"]}
 
 
-def test_a_file_is_inside_the_runs_where_it_really_lies(tmp_path: Path):
+def test_symlink_to_a_file_outside_the_runs_folder_is_not_inside_it(tmp_path: Path):
     (tmp_path / "lightning_logs").mkdir()
     inside, outside = tmp_path / "lightning_logs" / "a.txt", tmp_path / "b.txt"
     for file in (inside, outside):
@@ -132,26 +130,26 @@ def test_a_file_is_inside_the_runs_where_it_really_lies(tmp_path: Path):
 
 
 @given(st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99_999), LINES)))
-def test_any_samples_are_read_as_they_were_written(values: list[tuple[int, int, str]]):
+def test_parsing_inverts_formatting_for_any_lines(values: list[tuple[int, int, str]]):
     samples = [Sample(step, loss / 10_000, text) for step, loss, text in values]
     assert parse_samples("".join(map(format_sample, samples))) == samples
 
 
-def test_a_text_that_looks_like_a_heading_is_a_text():
+def test_text_that_looks_like_a_heading_is_text():
     sample = Sample(5, 1.5, "## Step 7, val_loss 1.0\n\n    code\n")
     assert parse_samples(format_sample(sample)) == [sample]
 
 
-def test_half_written_sections_and_other_headings_do_no_harm():
+def test_incomplete_sections_and_other_headings_do_not_hide_earlier_samples():
     written = format_sample(Sample(5, 1.5, "one"))
     assert parse_samples(f"# Mine\n\n{written}## Notes\n") == [Sample(5, 1.5, "one\n\n## Notes")]
     assert parse_samples(f"{written}## Step 10, val_loss 1.") == [Sample(5, 1.5, "one\n\n## Step 10, val_loss 1.")]
     assert parse_samples(f"{written}## Step 10, val_loss none\n\n    x\n\n") == [Sample(5, 1.5, "one")]
 
 
-def test_samples_up_to_a_step_stay_byte_for_byte():
+def test_truncation_keeps_earlier_samples_byte_for_byte():
     sections = [format_sample(Sample(step, 1.5, f"text\r\n{step}\n")) for step in (10, 20, 30)]
     content = "".join(["notes of mine\n", *sections])
-    assert samples_until(20, content) == "".join(["notes of mine\n", *sections[:2]])
-    assert samples_until(30, content) == content
-    assert samples_until(9, content) == "notes of mine\n"
+    assert truncate_samples(content, 20) == "".join(["notes of mine\n", *sections[:2]])
+    assert truncate_samples(content, 30) == content
+    assert truncate_samples(content, 9) == "notes of mine\n"
