@@ -1,1 +1,1 @@
-"""Lightning callbacks, the logger of metrics.csv, and the CheckpointIO."""
+"""Lightning callbacks, the CSV logger and the CheckpointIO plugin of training runs."""

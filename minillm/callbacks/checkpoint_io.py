@@ -1,4 +1,4 @@
-"""The CheckpointIO of training runs."""
+"""CheckpointIO plugin: atomic writes and validated reads of checkpoints."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,20 +12,20 @@ from minillm.files import write_atomically
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Write checkpoints atomically, and read them only after validation.
+    """Write checkpoints atomically, and validate them when they are read.
 
     Args:
-        opened: A checkpoint that is read already, as torch tensors; it is not read again.
+        preloaded: A checkpoint that has already been read, with torch tensors; the first load does not read it again.
     """
 
-    def __init__(self, opened: Checkpoint | None = None) -> None:
-        self._opened = opened
+    def __init__(self, preloaded: Checkpoint | None = None) -> None:
+        self._preloaded = preloaded
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint; until it is whole and on disk, the one before stays.
+        """Write a checkpoint atomically: the previous file stays in place until the new one is complete and on disk.
 
         Raises:
-            OSError: It cannot be written; the one before is still there.
+            OSError: The file cannot be written; the previous one is unchanged.
         """
         content = BytesIO()
         torch.save(checkpoint, content)
@@ -35,14 +35,14 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint, onto the CPU; of plain values only, whatever is asked for.
+        """Read and validate a checkpoint, as plain values and CPU tensors; the other arguments are ignored.
 
         Raises:
-            ValueError: It is not a whole checkpoint of ours.
+            ValueError: The file is not a complete checkpoint of this project.
         """
-        opened, self._opened = self._opened, None  # its memory is for whoever asks first
-        if opened is not None and opened.path == Path(path):
-            return opened.content
+        preloaded, self._preloaded = self._preloaded, None  # releases its memory after the first load
+        if preloaded is not None and preloaded.path == Path(path):
+            return preloaded.content
         return read_checkpoint(Path(path), torch.tensor).content
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""What is kept of a training, and when."""
+"""Checkpointing: save the latest and the best state of a training run, also on a signal."""
 
 import math
 import signal
@@ -10,20 +10,20 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from minillm.callbacks.lightning_internals import validation_follows
-from minillm.callbacks.training_metrics import is_logged
+from minillm.callbacks.training_metrics import is_logging_step
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.training.interruption import DivergedError, StoppedError, StopRequest
 
 
 class Checkpoints(Checkpoint):
-    """Keep the newest state in `checkpoints/last.ckpt`, and that of the lowest `val_loss` in `checkpoints/best.ckpt`.
+    """Save the latest state to `checkpoints/last.ckpt`, and that of the lowest `val_loss` to `checkpoints/best.ckpt`.
 
-    A step counts as done when everything about it is: where a validation belongs to it, the state is saved after that.
-    So a run that goes on from here neither repeats nor skips anything, and its curves have no gap. Ctrl-C and SIGTERM
-    are answered at such a moment too: the state is saved, and training ends.
+    A step that ends with a validation is saved after the validation. So a resumed run neither repeats nor skips
+    anything, and its curves have no gap. Ctrl-C (SIGINT) and SIGTERM also take effect at the end of a step: its
+    state is saved, and training ends.
 
     Args:
-        every_n_train_steps: Steps between two saves of `last.ckpt`; the end of a run is always saved.
+        every_n_train_steps: Number of steps between saves of `last.ckpt`; the end of a run is always saved.
     """
 
     def __init__(self, every_n_train_steps: int = 500) -> None:
@@ -31,97 +31,96 @@ class Checkpoints(Checkpoint):
             raise ValueError(f"every_n_train_steps must be at least 1, got {every_n_train_steps}")
         self.every_n_train_steps = every_n_train_steps
         self.best_val_loss = math.inf
-        self.newest: tuple[Path, int] | None = None  # the newest good checkpoint that is known, and its step
-        self.has_begun = False  # training itself, with all that it goes on from restored
-        self._seen_step = self._answered_step = 0
-        self._stop = StopRequest()
+        self.newest: tuple[Path, int] | None = None  # newest valid checkpoint and its step
+        self.has_started = False  # whether setup is complete and any resumed state is restored
+        self._last_step = self._completed_step = 0
+        self._stop_request = StopRequest()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the run folder: every process asks, for the answer is broadcast."""
+        """Find the run folder, in every process because reading `log_dir` is a broadcast."""
         self.run = RunFolder(Path(trainer.log_dir or trainer.default_root_dir))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """Return the state to save: the lowest `val_loss` so far."""
         return {"best_val_loss": self.best_val_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the best so far, if it is still there; in a folder of its own a run has a best of its own."""
+        """Restore the lowest `val_loss`, unless the run folder is a new one, which has no `best.ckpt` yet."""
         if self.run.best.exists():
             self.best_val_loss = state_dict["best_val_loss"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for signals, now that Lightning has put up its own handlers."""
-        self.has_begun = True
-        self._seen_step = self._answered_step = trainer.global_step
+        """Install the signal handler, after Lightning has installed its own."""
+        self.has_started = True
+        self._last_step = self._completed_step = trainer.global_step
         if trainer.ckpt_path:
             self.newest = Path(trainer.ckpt_path), trainer.global_step
-        if trainer.received_sigterm:  # while everything was built
-            self._stop.signum = signal.SIGTERM
-        self._stop.listen()
+        if trainer.received_sigterm:  # during setup
+            self._stop_request.signum = signal.SIGTERM
+        self._stop_request.install()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """End a training that has gone wrong; save, unless a validation comes first."""
-        if trainer.global_step == self._seen_step:
-            return  # a batch of several whose gradients make one step
-        self._seen_step = trainer.global_step
+        """Check the loss, and save if due, unless a validation or the end of the epoch follows."""
+        if trainer.global_step == self._last_step:
+            return  # gradient accumulation: the step is not complete
+        self._last_step = trainer.global_step
         loss: Tensor = outputs["loss"]
-        # asking a GPU means waiting for it
-        watched = loss.is_cpu or is_logged(trainer)
-        if watched and self._agreed(trainer, not loss.isfinite()):
-            raise DivergedError(f"the loss is not a finite number any more at {_moment(trainer)}")
+        checked = loss.is_cpu or is_logging_step(trainer)  # reading the loss from a GPU waits for its computation
+        if checked and self._in_any_process(trainer, not loss.isfinite()):
+            raise DivergedError(f"the loss is NaN or infinite at {_describe_step(trainer)}")
         batches = trainer.fit_loop.epoch_loop.batch_progress
         ends_epoch = batches.is_last_batch or batches.current.ready == trainer.num_training_batches
         if not validation_follows(trainer) and not ends_epoch:
-            self._save_last(trainer, pl_module)
+            self._save_last_if_due(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at the end of an epoch that no validation ends: a step earlier Lightning would repeat the epoch."""
-        if self._answered_step != trainer.global_step:
-            self._save_last(trainer, pl_module)
+        """Save if due after an epoch without a final validation; Lightning would repeat an epoch saved earlier."""
+        if self._completed_step != trainer.global_step:
+            self._save_last_if_due(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save."""
+        """Save `best.ckpt` if `val_loss` is the lowest so far, and `last.ckpt` if due."""
         if trainer.sanity_checking:
             return
         val_loss = trainer.callback_metrics["val_loss"].item()
         if val_loss < self.best_val_loss:
             self.best_val_loss = val_loss
             self._save(trainer, pl_module, self.run.best)
-        self._save_last(trainer, pl_module)
+        self._save_last_if_due(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave signals to whoever had them before."""
-        self._stop.close()
+        """Restore the previous signal handlers."""
+        self._stop_request.uninstall()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """As after training: Lightning tears down no callback here."""
-        self._stop.close()
+        """Restore the previous signal handlers: Lightning does not call `teardown` after an exception."""
+        self._stop_request.uninstall()
 
-    def _save_last(self, trainer: Trainer, module: LightningModule) -> None:
-        self._answered_step = trainer.global_step
-        stop = self._agreed(trainer, self._stop.signum is not None)
+    def _save_last_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+        self._completed_step = trainer.global_step
+        stop = self._in_any_process(trainer, self._stop_request.signum is not None)
         if stop or trainer.should_stop or trainer.global_step % self.every_n_train_steps == 0:
             self._save(trainer, module, self.run.last)
         if stop:
-            raise StoppedError(self._stop.signum or signal.SIGTERM)
+            raise StoppedError(self._stop_request.signum or signal.SIGTERM)
 
     def _save(self, trainer: Trainer, module: LightningModule, path: Path) -> None:
         for name, weight in module.named_parameters():
             if not weight.isfinite().all():
-                raise DivergedError(f"{name} is not finite any more after {_moment(trainer)}")
+                raise DivergedError(f"{name} is NaN or infinite after {_describe_step(trainer)}")
         for logger in trainer.loggers:
-            logger.save()  # what was logged is written before its step counts as done
+            logger.save()  # metrics are on disk before the checkpoint of their step
         if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
             trainer.save_checkpoint(path)
             self.newest = path, trainer.global_step
 
     @staticmethod
-    def _agreed(trainer: Trainer, here: bool) -> bool:
-        """Whether it is so in any of the processes, which then all do the same."""
-        return bool(trainer.strategy.reduce_boolean_decision(bool(here), all=False))
+    def _in_any_process(trainer: Trainer, condition: bool) -> bool:
+        """Whether a condition holds in at least one process, so that all processes decide alike."""
+        return bool(trainer.strategy.reduce_boolean_decision(bool(condition), all=False))
 
 
-def _moment(trainer: Trainer) -> str:
+def _describe_step(trainer: Trainer) -> str:
     return f"step {trainer.global_step}, with learning rate {trainer.optimizers[0].param_groups[0]['lr']:g}"

@@ -1,4 +1,4 @@
-"""The configuration of a run, in its folder."""
+"""Write the configuration of a run to config.yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from minillm.files import write_atomically
 
 
 class ConfigFile(Callback):
-    """Keep the resolved configuration of a training run in its folder.
+    """Write the resolved configuration of a training run to its folder.
 
     Args:
-        text: The configuration, in YAML.
-        resumed_step: The step that the run goes on from.
+        text: Configuration as YAML.
+        resumed_step: Step that the run resumes from.
     """
 
     def __init__(self, text: str, resumed_step: int) -> None:
@@ -25,8 +25,8 @@ class ConfigFile(Callback):
         self.resumed_step = resumed_step
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write config.yaml; when a resumed run changes settings, say which, and keep the old ones beside it."""
-        folder = trainer.log_dir  # asked in every process: the answer is broadcast
+        """Write config.yaml; if a resumed run changes settings, print the changes and keep the previous file."""
+        folder = trainer.log_dir  # in every process: reading it is a broadcast
         if not trainer.is_global_zero or not trainer.loggers or not folder:
             return
         run = RunFolder(Path(folder))
@@ -41,14 +41,14 @@ class ConfigFile(Callback):
         write_atomically(path, self.text.encode())
 
 
-def config_changes(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
-    """The settings that differ between two configurations, a line each."""
-    found: list[str] = []
+def config_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
+    """List the settings that differ between two configurations, one line per setting."""
+    changes: list[str] = []
     for name in before | now:
-        one: Any = before.get(name)
-        other: Any = now.get(name)
-        if type(one) is type(other) is dict:
-            found += config_changes(one, other, f"{where}{name}.")
-        elif one != other:
-            found.append(f"--{where}{name} {one} -> {other}")
-    return found
+        old: Any = before.get(name)
+        new: Any = now.get(name)
+        if type(old) is type(new) is dict:
+            changes += config_changes(old, new, f"{prefix}{name}.")
+        elif old != new:
+            changes.append(f"--{prefix}{name} {old} -> {new}")
+    return changes

@@ -1,4 +1,4 @@
-"""The last number is about the last weights."""
+"""Validate the final weights of a run."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class FinalValidation(Callback):
-    """Validate after the last step too, where that is not on the grid of `val_check_interval`."""
+    """Validate after the last step, also if it is not a multiple of `val_check_interval`."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ask the trainer to stop where it stops anyway: it validates before it does."""
+        """Request a stop after the last step: Lightning validates before a requested stop."""
         if trainer.global_step >= trainer.estimated_stepping_batches:
             trainer.should_stop = True

@@ -1,4 +1,4 @@
-"""What fine-tuning learns, and what it forgets."""
+"""Catastrophic forgetting: compare losses before and after fine-tuning."""
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -12,11 +12,11 @@ from minillm.training.module import LanguageModel
 
 
 class Forgetting(Callback):
-    """Measure `val_loss` on the new and on the old text before and after, to see what is learned and what forgotten.
+    """Measure `val_loss` on the new and on the old text before and after fine-tuning.
 
     Args:
-        base: The checkpoint that training begins from.
-        data: The new text.
+        base: Checkpoint that the model is initialized from; it names the old text.
+        data: Data of the fine-tuning run, which has the new text.
     """
 
     def __init__(self, base: Checkpoint, data: TextDataModule) -> None:
@@ -33,28 +33,28 @@ class Forgetting(Callback):
         self.before = self._measure(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure after the last step, and report."""
+        """Measure after the last step, and print both measurements."""
         after = self._measure(trainer, pl_module)
         if trainer.is_global_zero:
-            for which in self.texts:
-                print(f"val_loss on the {which} text: {self.before[which]:.4f} before, {after[which]:.4f} after")
+            for name in self.texts:
+                print(f"val_loss on the {name} text: {self.before[name]:.4f} before, {after[name]:.4f} after")
             if "old" not in self.texts:
-                print("the old text is not here: what was forgotten is not known")
+                print("the old text is not available: forgetting was not measured")
 
     @torch.no_grad()
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         assert isinstance(pl_module, LanguageModel)
         losses, training = dict[str, float](), pl_module.training
         pl_module.eval()
-        for which, tokens in self.texts.items():
+        for name, tokens in self.texts.items():
             windows = ConsecutiveWindows(tokens, pl_module.model.config.context_length, self.batch_size)
             total = torch.zeros((), device=pl_module.device)
             with trainer.precision_plugin.forward_context():
-                for number in range(len(windows)):
-                    batch = windows[number].to(pl_module.device)
+                for index in range(len(windows)):
+                    batch = windows[index].to(pl_module.device)
                     total += pl_module.loss(batch) * batch[:, 1:].numel()
-            losses[which] = total.item() / (len(tokens) - 1)
+            losses[name] = total.item() / (len(tokens) - 1)
         pl_module.train(training)
         for logger in trainer.loggers:
-            logger.log_metrics({f"val_loss_{which}_text": loss for which, loss in losses.items()}, trainer.global_step)
+            logger.log_metrics({f"val_loss_{name}_text": loss for name, loss in losses.items()}, trainer.global_step)
         return losses

@@ -1,4 +1,4 @@
-"""metrics.csv."""
+"""Logger that writes metrics.csv."""
 
 import csv
 from io import StringIO
@@ -12,39 +12,39 @@ from minillm.files import write_atomically
 
 
 class MetricsCSVLogger(Logger):
-    """Write whatever is logged to `metrics.csv`, a row each time; a resumed run goes on in the same table.
+    """Append all metrics to `metrics.csv`, one row per call; a resumed run continues the same table.
 
-    Lightning's CSVLogger deletes the table that it finds, and rewrites it in place when a new metric comes.
+    Lightning's CSVLogger deletes an existing table, and rewrites it in place when a metric is new.
 
     Args:
         run: The run folder.
-        resumed_step: The step that the run goes on from: later rows are dropped, for they come again.
+        resumed_step: Step that the run resumes from; rows of later steps are dropped, as the run repeats these steps.
     """
 
     def __init__(self, run: RunFolder, resumed_step: int = 0) -> None:
         super().__init__()
         self.path = run.metrics
         self.resumed_step = resumed_step
-        self.columns: list[str] = []  # none yet: nothing written by this process
+        self.columns: list[str] = []  # empty until this process has written a row
 
     @property
     def name(self) -> None:
-        """None: the folder is another logger's."""
+        """None: the run folder belongs to another logger."""
 
     @property
     def version(self) -> None:
-        """None, too."""
+        """None: the run folder belongs to another logger."""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: they are in config.yaml."""
+        """Do nothing: hyper-parameters are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Write a row, at once.
+        """Write a row immediately.
 
         Args:
-            metrics: Its values.
-            step: Optimizer steps done.
+            metrics: Values by name.
+            step: Number of completed optimizer steps.
         """
         row = {"step": step, **metrics}
         if row.keys() <= set(self.columns):
@@ -62,7 +62,7 @@ class MetricsCSVLogger(Logger):
         write_atomically(self.path, table.getvalue().encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
-        """The columns and the whole rows that the table has so far."""
+        """Read the columns and the complete rows of the existing table."""
         if not self.path.exists():
             return [], []
         with self.path.open(newline="", encoding="utf-8") as file:

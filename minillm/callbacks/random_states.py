@@ -1,4 +1,4 @@
-"""The global random generators: one stream a process, and a resumed run goes on in it."""
+"""Random number generator (RNG) states: saved for every process, and restored when a run is resumed."""
 
 import random
 from typing import Any
@@ -9,23 +9,23 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class RandomStates(Callback):
-    """Save the states of the random generators of every process, and go on from them when a run is resumed.
+    """Save the RNG states of every process, and restore them when a run is resumed.
 
-    They are put back after everything is built and before the first batch: building draws from them too.
+    They are restored right before the first batch, because setup draws random numbers too.
     """
 
     def __init__(self) -> None:
         self._saved: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on in this process's saved stream, or begin one that no other process has."""
+        """Restore the RNG states of this rank; without saved states, give the rank a seed of its own."""
         if trainer.global_rank < len(self._saved):
             restore_states(self._saved[trainer.global_rank], pl_module.device)
         elif trainer.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the states, a dictionary a process."""
+        """Add the RNG states of all ranks, one dictionary per rank."""
         states: list[Any] = [collect_states(pl_module.device)]
         if trainer.world_size > 1:
             states = states * trainer.world_size
@@ -33,12 +33,12 @@ class RandomStates(Callback):
         checkpoint["random_states"] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember them until training starts."""
+        """Hold the saved states until training starts."""
         self._saved = checkpoint["random_states"]
 
 
 def collect_states(device: torch.device) -> dict[str, Any]:
-    """The states of the generators of Python, NumPy, torch and, where it is not the CPU, of a device: plain values."""
+    """Return the RNG states of Python, NumPy, torch and, unless it is the CPU, the device: plain values and tensors."""
     name, key, *rest = np.random.get_state()
     state = {
         "python": random.getstate(),
@@ -51,11 +51,11 @@ def collect_states(device: torch.device) -> dict[str, Any]:
 
 
 def restore_states(state: dict[str, Any], device: torch.device) -> None:
-    """Put back what `collect` found.
+    """Restore RNG states.
 
     Args:
-        state: Its result.
-        device: As it was then.
+        state: Result of `collect_states`.
+        device: Device that the state was collected for.
     """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])

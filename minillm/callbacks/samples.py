@@ -1,4 +1,4 @@
-"""What the model writes while it learns."""
+"""Generate samples during training, for TensorBoard and samples.md."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from minillm.checkpoint.run_folder import RunFolder, Sample, code_block, format_sample, samples_until
+from minillm.checkpoint.run_folder import RunFolder, Sample, code_block, format_sample, truncate_samples
 from minillm.files import write_atomically
 from minillm.generation.generate import encode_prompt, generate
 from minillm.generation.sampling_params import SamplingParams
@@ -15,15 +15,15 @@ from minillm.training.module import LanguageModel
 
 
 class Samples(Callback):
-    """At every validation, continue the same prompt with the same seed: in TensorBoard and in `samples.md`.
+    """Continue the same prompt with the same seed at every validation, in TensorBoard and in `samples.md`.
 
     Args:
-        tokenizer: The model's.
-        prompt: Text to continue; an empty one starts a new line.
-        max_new_tokens: Length of a sample, in tokens.
-        temperature: At least 0; 0 always takes the likeliest token.
-        top_k: Choose among the likeliest `top_k` tokens only.
-        seed: Of the sample, apart from that of the training.
+        tokenizer: The model's tokenizer.
+        prompt: Text to continue; an empty prompt starts a new line.
+        max_new_tokens: Maximum number of tokens to generate.
+        temperature: Sampling temperature, at least 0; 0 always chooses the likeliest token.
+        top_k: Sample from the `top_k` likeliest tokens only.
+        seed: Seed of the sample, independent of the training seed.
 
     Raises:
         ValueError: A setting is out of range, or the tokenizer does not know a character of the prompt.
@@ -44,16 +44,16 @@ class Samples(Callback):
         self.settings = asdict(SamplingParams(max_new_tokens, temperature, top_k, seed=seed))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop what a resumed run wrote after the step that it resumes from: it comes again."""
-        folder = trainer.log_dir  # asked in every process: the answer is broadcast
+        """Drop the samples after the step that the run resumes from, as the run repeats these steps."""
+        folder = trainer.log_dir  # in every process: reading it is a broadcast
         if not trainer.is_global_zero or not folder:
             return
         path = RunFolder(Path(folder)).samples
         if path.exists():
-            write_atomically(path, samples_until(trainer.global_step, path.read_bytes().decode("utf-8")).encode())
+            write_atomically(path, truncate_samples(path.read_bytes().decode("utf-8"), trainer.global_step).encode())
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write one sample, if this is a run that keeps a folder."""
+        """Generate and write one sample, if the run has a folder."""
         folder = trainer.log_dir
         if not trainer.is_global_zero or not trainer.loggers or not folder or trainer.sanity_checking:
             return

@@ -1,4 +1,4 @@
-"""Initialize a model for fine-tuning from the weights of another one."""
+"""Fine-tuning: initialize a model with the weights of a checkpoint."""
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ def initialize_from(weights: dict[str, Tensor], model: Decoder) -> None:
     """Copy the weights of a checkpoint into a model.
 
     The embedding and head rows of new tokens are initialized to the mean of the old ones, so that no new token starts
-    likelier than the others; positions that the model does not have are left out.
+    likelier than the others. Embeddings of positions beyond the model's context length are dropped.
 
     Args:
-        weights: The checkpoint's, by the names that `state_dict` gives them.
-        model: Of the same shape, but for the number of tokens and of positions.
+        weights: Weights of the checkpoint, by their names in the decoder's `state_dict`.
+        model: Decoder of the same shape, except for the number of tokens and of positions.
 
     Source: Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models".
     """
@@ -28,8 +28,8 @@ def initialize_from(weights: dict[str, Tensor], model: Decoder) -> None:
 
 
 def tokenizer_changes(base: Checkpoint, tokenizer: Tokenizer) -> str:
-    """How the tokenizer of a fine-tuning run differs from that of the checkpoint it starts from, in words."""
+    """Describe how the tokenizer of a fine-tuning run differs from that of its base checkpoint, for a message."""
     if not isinstance(tokenizer, CharTokenizer):
-        return "with its byte pairs"
+        return "with its byte-pair tokenizer"
     added = [character for character in tokenizer.alphabet if character not in base.content["tokenizer"]["alphabet"]]
     return f"with {len(added)} new characters{': ' if added else ''}{' '.join(map(repr, added))}"

@@ -1,4 +1,4 @@
-"""Why a training ends before its time."""
+"""Early end of a training run: stop signals and divergence."""
 
 import os
 import signal
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class StoppedError(Exception):
-    """Somebody asked the training to stop, and its state was saved.
+    """Training was stopped by a signal, after its state was saved.
 
     Args:
-        signum: The signal that asked.
+        signum: Number of the signal.
     """
 
     def __init__(self, signum: int) -> None:
@@ -19,29 +19,29 @@ class StoppedError(Exception):
 
 
 class DivergedError(Exception):
-    """The numbers went wrong: there is nothing left that is worth saving."""
+    """The loss or a weight is NaN or infinite: the current state must not be saved."""
 
 
 class StopRequest:
-    """Take note of the first Ctrl-C or SIGTERM; the second does what it does to any program: end it at once."""
+    """Signal handler that records the first SIGINT (Ctrl-C) or SIGTERM; a second signal has its default effect."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._before: dict[int, Any] = {}
+        self._previous_handlers: dict[int, Any] = {}
 
-    def listen(self) -> None:
-        """From now on."""
+    def install(self) -> None:
+        """Install the handler for SIGINT and SIGTERM."""
         for signum in (signal.SIGINT, signal.SIGTERM):
-            self._before[signum] = signal.signal(signum, self._note)
+            self._previous_handlers[signum] = signal.signal(signum, self._handle)
 
-    def close(self) -> None:
-        """Leave signals to whoever had them before."""
-        for signum, handler in self._before.items():
+    def uninstall(self) -> None:
+        """Restore the previous handlers."""
+        for signum, handler in self._previous_handlers.items():
             signal.signal(signum, handler)
-        self._before = {}
+        self._previous_handlers = {}
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
-        os.write(2, b"minillm: stopping after this step (and its validation); once more stops at once\n")
+        os.write(2, b"minillm: stopping after this step (and its validation); a second signal stops immediately\n")
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The LightningModule: the loss, the optimizer, and what validation measures."""
+"""LightningModule: loss, optimizer, and validation metrics."""
 
 import math
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.config import ModelConfig
-from minillm.data.datamodule import data_of
+from minillm.data.datamodule import get_datamodule
 from minillm.model import Decoder
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
@@ -24,15 +24,15 @@ class LanguageModel(LightningModule):
 
     Args:
         optimizer: `adamw`, or `muon` for the matrices inside the blocks and AdamW for the rest.
-        learning_rate: AdamW's step size, at its highest.
-        muon_learning_rate: Muon's, at its highest.
-        schedule: How the learning rate falls: `constant` (not at all), `linear` or `cosine`, to 0 at the run's end.
-        warmup_steps: Steps in which it rises from 0 at the beginning.
-        decay_fraction: Which last part of the run it falls in, at most 1; it is flat before.
-        weight_decay: Of matrices, by either optimizer.
-        beta2: How much of the mean of squared gradients AdamW keeps from step to step.
-        frozen_blocks: The first blocks, as many of them, stay as they are.
-        decoder: The arguments of `ModelConfig`.
+        learning_rate: Peak learning rate of AdamW.
+        muon_learning_rate: Peak learning rate of Muon.
+        schedule: Decay of the learning rate: `constant` (none), or `linear` or `cosine`, to 0 at the end of the run.
+        warmup_steps: Number of steps of linear warmup from 0.
+        decay_fraction: Final fraction of the run in which the learning rate decays, at most 1; it is constant before.
+        weight_decay: Weight decay of the matrices, with either optimizer.
+        beta2: AdamW's beta2, the decay of its second moment.
+        frozen_blocks: Number of leading blocks whose weights are frozen.
+        decoder: Arguments of `ModelConfig`.
 
     Raises:
         ValueError: A value is out of range.
@@ -54,36 +54,36 @@ class LanguageModel(LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.model = Decoder(ModelConfig(**decoder))
-        self.hparams.update(asdict(self.model.config))  # the defaults, too
+        self.hparams.update(asdict(self.model.config))  # includes the defaults
         if not 0 <= frozen_blocks <= len(self.model.blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(self.model.blocks)}, got {frozen_blocks}")
         self.model.blocks[:frozen_blocks].requires_grad_(False)
         self.mean_loss, self.mean_sliding_loss = MeanMetric(), MeanMetric()
-        self.configure_optimizers()  # so that a wrong value is refused before anything is written
+        self.configure_optimizers()  # rejects invalid values before anything is written
         if warmup_steps < 0:
             raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
         if not 0 < decay_fraction <= 1:
             raise ValueError(f"decay_fraction must be more than 0 and at most 1, got {decay_fraction}")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, or Muon and AdamW, with this module's settings."""
+        """Create AdamW, or Muon and AdamW, from the hyper-parameters."""
         settings: dict[str, Any] = {**self.hparams}
-        decay = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
+        shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
         if settings["optimizer"] == "muon":
-            return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **decay)
-        return adamw(self.model, settings["learning_rate"], **decay)
+            return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **shared)
+        return adamw(self.model, settings["learning_rate"], **shared)
 
     def on_train_start(self) -> None:
-        """Remember how far the learning rates can rise, and how long the run is."""
-        self.highest = [group["lr"] for group in self.configure_optimizers().param_groups]
+        """Record the peak learning rates and the number of steps of the run."""
+        self.peak_learning_rates = [group["lr"] for group in self.configure_optimizers().param_groups]
         self.num_steps = self.trainer.estimated_stepping_batches
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the learning rates of the next step."""
         settings: list[Any] = [self.hparams[name] for name in ("schedule", "warmup_steps", "decay_fraction")]
         factor = learning_rate_factor(self.global_step, self.num_steps, *settings)
-        for group, highest in zip(self.trainer.optimizers[0].param_groups, self.highest, strict=True):
-            group["lr"] = factor * highest
+        for group, peak in zip(self.trainer.optimizers[0].param_groups, self.peak_learning_rates, strict=True):
+            group["lr"] = factor * peak
 
     def configure_gradient_clipping(
         self,
@@ -91,67 +91,74 @@ class LanguageModel(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by norm, or by value; Lightning's own way refuses fused optimizers under mixed precision."""
+        """Clip gradients by norm or by value; Lightning refuses to clip for fused optimizers in mixed precision."""
         if gradient_clip_val:
             by_value = gradient_clip_algorithm == "value"
             clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
             clip(self.model.parameters(), gradient_clip_val)
 
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
-        """The mean loss, in nats a token, over windows (B, T + 1)."""
+        """Return the mean loss of windows (B, T + 1)."""
         return self.loss(windows)
 
     def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
-        """Take windows (B, up to T + 1) into the mean; or, of sliding ones, as many last targets as come with them."""
+        """Add the loss of a batch to the mean over the validation split.
+
+        Args:
+            batch: Consecutive windows (B, up to T + 1), or sliding windows (B, T + 1) with the number of targets to
+                score at the end of each.
+            batch_idx: Index of the batch.
+        """
         if isinstance(batch, Tensor):
             self.mean_loss.update(self.loss(batch), weight=batch[:, 1:].numel())
         else:
-            windows, scored = batch
-            self.mean_sliding_loss.update(self.loss(windows, scored), weight=windows[:, 1:][:, -scored:].numel())
+            windows, num_scored = batch
+            self.mean_sliding_loss.update(
+                self.loss(windows, num_scored), weight=windows[:, 1:][:, -num_scored:].numel()
+            )
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss over the whole validation text as `val_loss`, and per character, whatever the tokens, as
-        `val_perplexity` and `val_bits_per_char`.
+        """Log `val_loss`, `val_perplexity`, `val_bits_per_char` and, with sliding windows, `val_loss_sliding`.
 
-        If it was measured with sliding windows too, that is `val_loss_sliding`.
+        Losses are per token; perplexity and bits are per character, and comparable between tokenizers.
         """
         self._log_evaluation("val")
 
     def test_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
-        """As in validation."""
+        """Add the loss of a batch to the mean, as in validation."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """As in validation, as `test_loss` and so on."""
+        """Log the metrics of `on_validation_epoch_end`, with the prefix `test_`."""
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format, the tokenizer (weights are of no use without it), and the seed that decides the windows."""
+        """Add the format, the seed of the training windows, and the tokenizer, without which weights are useless."""
         checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
-        checkpoint["tokenizer"] = data_of(self.trainer).tokenizer.state
+        checkpoint["tokenizer"] = get_datamodule(self.trainer).tokenizer.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Prefer this run's settings to the checkpoint's; keep the hyper-parameters that only other versions know."""
+        """Override the checkpoint's settings with this run's; keep hyper-parameters that this version does not know."""
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
-        for saved, ours in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
-            saved.update({name: value for name, value in ours.items() if name != "params"})
+        for saved, group in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
+            saved.update({name: value for name, value in group.items() if name != "params"})
 
-    def loss(self, windows: Tensor, scored: int = 0) -> Tensor:
-        """The mean loss, in nats a token.
+    def loss(self, windows: Tensor, num_scored: int = 0) -> Tensor:
+        """Return the mean cross-entropy loss, in nats per token.
 
         Args:
-            windows: (B, T + 1) token ids.
-            scored: How many targets at the end of each window count; 0: all.
+            windows: Token ids (B, T + 1).
+            num_scored: Number of targets to score at the end of each window; 0 scores all of them.
         """
-        logits, targets = self.model(windows[:, :-1])[:, -scored:], windows[:, 1:][:, -scored:]
+        logits, targets = self.model(windows[:, :-1])[:, -num_scored:], windows[:, 1:][:, -num_scored:]
         return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
 
     def _log_evaluation(self, split: str) -> None:
-        loss = self.mean_loss.compute().item()  # over all batches of all ranks, which then log the same
+        loss = self.mean_loss.compute().item()  # reduced over all ranks, so that they log the same value
         self.mean_loss.reset()
-        per_char = loss / data_of(self.trainer).chars_per_val_token
+        per_char = loss / get_datamodule(self.trainer).chars_per_val_token
         perplexity = torch.tensor(per_char).exp().item()
         values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
         if self.mean_sliding_loss.update_called:
@@ -160,18 +167,18 @@ class LanguageModel(LightningModule):
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
 
 
-def log(module: LightningModule, values: dict[str, Any], **how: Any) -> None:
-    """Log values, with the number of optimizer steps done.
+def log(module: LightningModule, values: dict[str, Any], **kwargs: Any) -> None:
+    """Write metrics to the loggers immediately, with the number of completed optimizer steps.
 
-    They are written at once. Lightning's own way writes training's values only after the hooks that save checkpoints,
-    counts steps from 0, and costs up to a millisecond at every step.
+    Lightning's `log_dict` writes training metrics only after the hooks that save checkpoints, counts steps from 0, and
+    costs up to a millisecond per step.
 
     Args:
-        module: Whose values they are.
-        values: Numbers by name.
-        how: More arguments of `log_dict`.
+        module: The module that is being trained.
+        values: Metrics by name.
+        kwargs: Further arguments of `log_dict`.
     """
-    module.log_dict(values, prog_bar=True, logger=False if module.loggers else None, **how)
+    module.log_dict(values, prog_bar=True, logger=False if module.loggers else None, **kwargs)
     if module.loggers and not module.trainer.sanity_checking:
         for logger in module.loggers:
             logger.log_metrics({name: float(value) for name, value in values.items()}, module.global_step)

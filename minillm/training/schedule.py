@@ -1,4 +1,4 @@
-"""How the learning rate moves through a run: a pure function of the step, so that a resumed run needs nothing saved."""
+"""Learning rate schedule: a pure function of the step, so that checkpoints need no scheduler state."""
 
 import math
 from typing import Literal
@@ -9,25 +9,25 @@ Schedule = Literal["constant", "linear", "cosine"]
 def learning_rate_factor(
     step: int, num_steps: float, schedule: Schedule, warmup_steps: int, decay_fraction: float
 ) -> float:
-    """What the learning rate is multiplied by at a step: up from 0, flat, and down to 0 again.
+    """Return the factor of the learning rate at a step: linear warmup, then constant, then decay to 0.
 
-    With a `decay_fraction` below 1 it stays up before it falls ("warmup-stable-decay").
+    A `decay_fraction` below 1 gives the warmup-stable-decay schedule; with 1 the decay spans the whole run.
 
     Args:
-        step: Optimizer steps done before this one.
-        num_steps: Steps of the whole run; infinite if it has no end, which only a constant rate can do with.
-        schedule: How it falls: not at all, in a straight line, or along half a cosine.
-        warmup_steps: Steps in which it rises.
-        decay_fraction: Which part of the run it falls in, more than 0 and at most 1.
+        step: Number of optimizer steps completed before this one.
+        num_steps: Number of steps of the run; may be infinite if the schedule is `constant`.
+        schedule: Shape of the decay: none, a straight line, or half a cosine.
+        warmup_steps: Number of warmup steps.
+        decay_fraction: Fraction of the run in which the rate decays, more than 0 and at most 1.
 
     Returns:
-        Between 0 and 1, and never 0 before the run's end.
+        A factor from 0 to 1, which is never 0 before the end of the run.
 
     Source: Loshchilov and Hutter 2017, "SGDR", equation 5 (cosine); Hu et al. 2024, "MiniCPM", section 4 (stable, then
     decay).
     """
-    rise = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     if schedule == "constant":
-        return rise
-    left = min(1.0, max(0.0, 1 - step / num_steps) / decay_fraction)  # from 1 to 0 in the part that falls
-    return rise * (left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2)
+        return warmup
+    remaining = min(1.0, max(0.0, 1 - step / num_steps) / decay_fraction)  # 1 to 0 in the decay phase
+    return warmup * (remaining if schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2)

@@ -16,7 +16,7 @@ from PIL import Image
 
 
 class TensorBoard:
-    """TensorBoard's HTTP API."""
+    """Client of TensorBoard's HTTP API."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -25,22 +25,22 @@ class TensorBoard:
         with urlopen(f"http://127.0.0.1:{self.port}/data/plugin/{path}", timeout=10) as response:
             return response.read()
 
-    def ask(self, path: str) -> Any:
+    def get_json(self, path: str) -> Any:
         return json.loads(self.get(path))
 
 
 @pytest.fixture
 def tensorboard(in_smoke_run: Path) -> Iterator[TensorBoard]:
-    """TensorBoard, started over the smoke run and ready."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        board = TensorBoard(free.getsockname()[1])
+    """TensorBoard on the smoke run, ready to answer."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        board = TensorBoard(unused.getsockname()[1])
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", "lightning_logs", "--port", str(board.port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while True:
         with suppress(URLError, ConnectionError):
-            if board.ask("scalars/tags"):
+            if board.get_json("scalars/tags"):
                 break
         assert time.monotonic() < deadline
         time.sleep(0.3)
@@ -49,16 +49,16 @@ def tensorboard(in_smoke_run: Path) -> Iterator[TensorBoard]:
     process.wait(10)
 
 
-def test_tensorboard_shows_curves_samples_and_attention(tensorboard: TensorBoard):
+def test_tensorboard_shows_curves_samples_and_attention_maps(tensorboard: TensorBoard):
     run = "smoke/version_0"
-    scalars = tensorboard.ask("scalars/tags")[run]
+    scalars = tensorboard.get_json("scalars/tags")[run]
     assert {"train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= scalars.keys()
     assert "hp_metric" not in scalars
-    curve = tensorboard.ask(f"scalars/scalars?run={run}&tag=val_loss")
+    curve = tensorboard.get_json(f"scalars/scalars?run={run}&tag=val_loss")
     assert [step for _, step, _ in curve] == [10, 20]
-    texts = tensorboard.ask(f"text/text?run={run}&tag=sample/text_summary")
+    texts = tensorboard.get_json(f"text/text?run={run}&tag=sample/text_summary")
     assert [text["step"] for text in texts] == [10, 20]
-    images = tensorboard.ask(f"images/images?run={run}&tag=attention&sample=0")
+    images = tensorboard.get_json(f"images/images?run={run}&tag=attention&sample=0")
     assert [image["step"] for image in images] == [10, 20]
     side = 16 + 16 * 12 + 16
     for image in images:

@@ -1,4 +1,4 @@
-"""What can happen to a training, for tests."""
+"""Callbacks that interrupt a training run, for tests."""
 
 import os
 import shutil
@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Interrupt(Callback):
-    """Send this process a signal once.
+    """Send a signal to this process, once.
 
     Args:
-        step: After which optimizer step.
-        during_validation: Whether to wait for the middle of the validation that follows.
-        signum: Which signal.
+        step: Optimizer step after which the signal is sent.
+        during_validation: Send it during the validation after that step instead.
+        signum: Number of the signal.
     """
 
     def __init__(self, step: int, during_validation: bool = False, signum: int = int(signal.SIGTERM)) -> None:
@@ -36,8 +36,8 @@ class Interrupt(Callback):
             os.kill(os.getpid(), self.signum)
 
 
-class Nap(Callback):
-    """Sleep in step 12, for longer than a test waits."""
+class Sleep(Callback):
+    """Sleep in step 12 for longer than a test waits."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -48,8 +48,8 @@ class Nap(Callback):
                 time.sleep(0.1)
 
 
-class Vanish(Callback):
-    """Delete the run's folder after step 25."""
+class DeleteRunFolder(Callback):
+    """Delete the run folder after step 25."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

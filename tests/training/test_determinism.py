@@ -1,4 +1,4 @@
-"""The same seed gives the same losses: today on this machine, and as they were when this was recorded."""
+"""Determinism: equal seeds give equal losses, within numerical tolerance of recorded ones."""
 
 import csv
 import json
@@ -16,19 +16,21 @@ RUN = (
 )
 
 
-def losses(minillm: Callable[..., tuple[int, str, str]], version: int) -> dict[str, list[float]]:
-    """Of every training step, and of both validations."""
+def train(minillm: Callable[..., tuple[int, str, str]], version: int) -> dict[str, list[float]]:
+    """Train once, and return the losses of all training steps and of both validations."""
     assert minillm(*RUN)[0] == 0
     with Path(f"lightning_logs/smoke/version_{version}/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows if row[name]] for name in ("train_loss", "val_loss")}
 
 
-def test_two_runs_with_one_seed_are_equal_and_like_the_recorded_one(minillm: Callable[..., tuple[int, str, str]]):
-    first, second = losses(minillm, 0), losses(minillm, 1)
+def test_two_runs_with_the_same_seed_have_equal_losses_close_to_the_recorded_ones(
+    minillm: Callable[..., tuple[int, str, str]],
+):
+    first, second = train(minillm, 0), train(minillm, 1)
     assert first == second
     golden = json.loads(GOLDEN.read_text())
     assert (len(first["train_loss"]), len(first["val_loss"])) == (100, 2)
     for name, values in first.items():
-        # another processor may sum in another order; a changed draw, weight or window moves a loss by 1e-3 and more
+        # another CPU may sum in another order; other random numbers, weights or windows change a loss by 1e-3 or more
         assert values == pytest.approx(golden[name], abs=2e-5), f"recorded with torch {golden['torch']}"

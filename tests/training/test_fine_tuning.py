@@ -23,7 +23,7 @@ TEXT = "été: où est le garçon?\n" * 200
 
 @pytest.fixture
 def finetune(in_smoke_run: Path, tmp_path: Path) -> list[object]:
-    """The beginning of a command that fine-tunes the smoke run's model, a few steps long, in a folder of its own."""
+    """The arguments of a command that fine-tunes the smoke run's model for a few steps in another folder."""
     (tmp_path / "mine.txt").write_text(TEXT, encoding="utf-8")
     flags = ["--data.corpus", tmp_path / "mine.txt", "--trainer.default_root_dir", tmp_path, "--trainer.max_steps", 6]
     return ["fit", "--config", CONFIGS / "finetune.yaml", "--init_from", in_smoke_run, *flags]
@@ -33,7 +33,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_old_weights_stay_and_new_characters_get_rows_of_their_own(
+def test_old_weights_are_kept_and_new_characters_get_new_embedding_and_head_rows(
     finetune: list[object], minillm: Run, tmp_path: Path
 ):
     code, out, err = minillm(*finetune, "--model.learning_rate", 0, "--model.weight_decay", 0)
@@ -52,7 +52,7 @@ def test_old_weights_stay_and_new_characters_get_rows_of_their_own(
     assert model.config.context_length == 16
 
 
-def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object], minillm: Run, tmp_path: Path):
+def test_losses_on_new_and_old_text_are_reported_before_and_after(finetune: list[object], minillm: Run, tmp_path: Path):
     _, out, _ = minillm(*finetune, "--trainer.val_check_interval", 3)
     (new,) = re.findall(r"val_loss on the new text: (\S+) before, (\S+) after", out)
     (old,) = re.findall(r"val_loss on the old text: (\S+) before, (\S+) after", out)
@@ -63,7 +63,7 @@ def test_what_is_learned_and_what_is_forgotten_is_reported(finetune: list[object
     assert [row["val_loss_old_text"][:5] for row in rows if row["val_loss_old_text"]] == [old[0][:5], old[1][:5]]
 
 
-def test_the_old_text_may_be_gone(finetune: list[object], minillm: Run, tmp_path: Path):
+def test_fine_tuning_works_without_the_old_text(finetune: list[object], minillm: Run, tmp_path: Path):
     minillm(*finetune)
     (tmp_path / "mine.txt").rename(tmp_path / "newer.txt")
     again = [
@@ -76,12 +76,10 @@ def test_the_old_text_may_be_gone(finetune: list[object], minillm: Run, tmp_path
     code, out, _ = minillm(*again)
     assert code == 0
     assert "with 0 new characters" in out
-    assert "the old text is not here: what was forgotten is not known" in out
+    assert "the old text is not available: forgetting was not measured" in out
 
 
-def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
-    finetune: list[object], minillm: Run, tmp_path: Path
-):
+def test_frozen_blocks_do_not_change_even_after_a_resume(finetune: list[object], minillm: Run, tmp_path: Path):
     for optimizer in ("adamw", "muon"):
         flags = ("--model.frozen_blocks", 1, "--model.optimizer", optimizer, "--name", optimizer)
         assert minillm(*finetune, *flags)[0] == 0
@@ -94,7 +92,7 @@ def test_frozen_blocks_stay_as_they_are_also_when_training_goes_on(
             assert same == name.startswith("model.blocks"), name
 
 
-def test_a_run_that_goes_on_still_says_what_it_began_from(finetune: list[object], minillm: Run, tmp_path: Path):
+def test_a_resumed_run_keeps_init_from_in_its_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
     minillm(*finetune)
     run = tmp_path / RUNS_FOLDER / "finetune" / "version_0"
     code, out, _ = minillm("fit", "--ckpt_path", run, "--trainer.max_steps", 8)
@@ -108,7 +106,7 @@ def test_a_run_that_goes_on_still_says_what_it_began_from(finetune: list[object]
 def test_a_longer_context_needs_rotary_positions_and_a_shorter_one_does_not(
     finetune: list[object], minillm: Run, refused: Callable[..., str], tmp_path: Path
 ):
-    assert "more than the 16 positions that" in refused(*finetune, "--data.context_length", 17)
+    assert "exceeds the 16 learned position embeddings of" in refused(*finetune, "--data.context_length", 17)
     assert minillm(*finetune, "--data.context_length", 8)[0] == 0
     assert package.load(tmp_path / RUNS_FOLDER / "finetune" / "version_0")[0].config.context_length == 8
     rotary = ("--model.position", "rotary", "--trainer.default_root_dir", tmp_path, "--name", "rotary")
@@ -124,64 +122,70 @@ def test_a_longer_context_needs_rotary_positions_and_a_shorter_one_does_not(
     assert package.load(tmp_path / RUNS_FOLDER / "finetune" / "version_1")[0].config.context_length == 40
 
 
-def test_byte_pairs_need_no_new_tokens(finetune: list[object], minillm: Run, tmp_path: Path):
+def test_a_byte_pair_tokenizer_is_kept_without_new_tokens(finetune: list[object], minillm: Run, tmp_path: Path):
     pairs = ("--data.vocab_size", 300, "--trainer.default_root_dir", tmp_path, "--name", "pairs")
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", *pairs)[0] == 0
     code, out, _ = minillm(*finetune, "--init_from", tmp_path / RUNS_FOLDER / "pairs" / "version_0")
     assert code == 0
-    assert "with its byte pairs" in out
+    assert "with its byte-pair tokenizer" in out
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--model.embed_dim", 32), "--model.embed_dim 32 does not fit .*best.ckpt, trained with 16: leave it out"),
+        (("--model.embed_dim", 32), "--model.embed_dim 32 does not match .*best.ckpt, trained with 16: leave it out"),
         (
             ("--data.vocab_size", 300),
-            "--data.vocab_size 300 does not fit .*best.ckpt, trained with characters as tokens: leave it out",
+            "--data.vocab_size 300 does not match .*best.ckpt, trained with character tokens: leave it out",
         ),
-        (("--ckpt_path", "last"), "--init_from begins a new run .* --ckpt_path resumes a run: leave it out"),
-        (("--data.grow_tokenizer", "false"), "corpus '.*mine.txt': character 'é' .* is not among the 65"),
-        (("--data.tokenizer.alphabet", "abc"), "--data.tokenizer is in .*best.ckpt already"),
+        (
+            ("--ckpt_path", "last"),
+            "--init_from initializes a new run .* --ckpt_path resumes a run: leave out --init_from",
+        ),
+        (("--data.grow_tokenizer", "false"), "corpus '.*mine.txt': character 'é' .* is not in the vocabulary of 65"),
+        (
+            ("--data.tokenizer.alphabet", "abc"),
+            "--data.tokenizer is not allowed, because .*best.ckpt contains its tokenizer",
+        ),
         (("--init_from", "nowhere"), "no checkpoint at 'nowhere'"),
         (("--model.frozen_blocks", 2), "frozen_blocks must be from 0 to 1, got 2"),
     ],
 )
-def test_what_does_not_fit_the_old_weights_is_refused(
+def test_flags_that_conflict_with_the_old_weights_are_rejected(
     finetune: list[object], refused: Callable[..., str], flags: tuple[object, ...], message: str
 ):
     assert re.search(message, refused(*finetune, *flags))
 
 
-def test_a_run_goes_on_by_its_own_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
+def test_a_fine_tuned_run_resumes_from_its_own_configuration(finetune: list[object], minillm: Run, tmp_path: Path):
     run = tmp_path / RUNS_FOLDER / "finetune" / "version_0"
     minillm(*finetune)
     again = ("fit", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt")
     code, out, err = minillm(*again, "--trainer.max_steps", 8)
     assert code == 0, err
-    assert "from step 6, into" in out
+    assert "from step 6, writing to" in out
     assert minillm("validate", "--config", run / "config.yaml", "--ckpt_path", run)[0] == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["init_from"] is not None
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_who_stops_before_training_begins_reads_that_nothing_was_saved(
+def test_a_signal_before_training_starts_reports_that_nothing_was_saved(
     finetune: list[object], minillm: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, signum: signal.Signals
 ):
     monkeypatch.setattr(trainer_cli, "initialize_from", lambda *args: os.kill(os.getpid(), signum))
     before = signal.getsignal(signum)
     code, _, err = minillm(*finetune)
     assert code == 128 + signum
-    assert err == f"minillm: stopped by {signum.name}; nothing was saved yet\n"
+    assert err == f"minillm: stopped by {signum.name}; no checkpoint has been saved yet\n"
     assert signal.getsignal(signum) == before
     assert not (tmp_path / RUNS_FOLDER / "finetune").exists()
 
 
-def test_only_fit_begins_from_old_weights(in_smoke_run: Path, refused: Callable[..., str]):
-    assert "--init_from begins a new run of fit" in refused("validate", "--init_from", "last")
+def test_only_fit_accepts_init_from(in_smoke_run: Path, refused: Callable[..., str]):
+    assert "--init_from initializes a new run of fit" in refused("validate", "--init_from", "last")
 
 
-def test_rows_and_positions_are_copied_as_far_as_they_go():
+def test_weights_are_copied_up_to_the_smaller_number_of_tokens_and_positions():
     old = Decoder(ModelConfig(5, 8, embed_dim=4, num_layers=1, num_heads=2))
     new = Decoder(ModelConfig(7, 6, embed_dim=4, num_layers=1, num_heads=2))
     initialize_from(old.state_dict(), new)

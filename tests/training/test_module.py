@@ -24,25 +24,25 @@ def module() -> LanguageModel:
     return module
 
 
-def logged_into(take: Callable[[Any], None]) -> Any:
-    """A `log_dict` that hands on its values."""
+def logged_into(sink: Callable[[Any], None]) -> Any:
+    """Create a `log_dict` that passes its values to a function."""
 
-    def log_dict(values: Any, **how: Any) -> None:
-        take(values)
+    def log_dict(values: Any, **kwargs: Any) -> None:
+        sink(values)
 
     return log_dict
 
 
-def test_the_loss_is_the_mean_surprise_of_the_next_token(module: LanguageModel):
+def test_the_loss_is_the_mean_negative_log_likelihood_of_the_next_token(module: LanguageModel):
     module.eval()
     windows = torch.randint(11, (5, 8))
-    surprises = [
+    losses = [
         -F.log_softmax(module.model(row[None, : t + 1])[0, -1], dim=0)[row[t + 1]] for row in windows for t in range(7)
     ]
-    assert module.training_step(windows, 0).item() == pytest.approx(torch.stack(surprises).mean().item(), rel=1e-5)
+    assert module.training_step(windows, 0).item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
 
-def test_validation_weighs_every_token_alike_whatever_its_batch(module: LanguageModel):
+def test_validation_weights_every_token_equally_in_batches_of_different_sizes(module: LanguageModel):
     module.eval()
     logged: dict[str, float] = {}
     module.log_dict = logged_into(logged.update)
@@ -61,7 +61,7 @@ def test_validation_weighs_every_token_alike_whatever_its_batch(module: Language
     )
 
 
-def test_a_test_measures_what_validation_does(module: LanguageModel):
+def test_the_test_loop_logs_the_metrics_of_validation(module: LanguageModel):
     module.eval()
     logged: dict[str, float] = {}
     module.log_dict = logged_into(logged.update)
@@ -75,17 +75,17 @@ def test_a_test_measures_what_validation_does(module: LanguageModel):
         assert logged[f"test_{name}"] == logged[f"val_{name}"]
 
 
-def test_of_sliding_windows_the_last_targets_count_and_each_alike(module: LanguageModel):
+def test_only_the_last_targets_of_sliding_windows_count_with_equal_weights(module: LanguageModel):
     module.eval()
     logged: list[dict[str, float]] = []
     module.log_dict = logged_into(logged.append)
     batches: list[Any] = [[torch.randint(11, (rows, 8)), scored] for rows, scored in ((1, 7), (4, 3), (2, 1))]
     totals: list[float] = []
     for windows, scored in batches:
-        surprises = -F.log_softmax(module.model(windows[:, :-1]), dim=-1).gather(-1, windows[:, 1:, None])
-        totals.append(surprises[:, 7 - scored :].sum().item())
-    for some in (batches, batches[1:], []):  # each validation from nothing
-        for batch in (torch.randint(11, (5, 8)), *some):
+        losses = -F.log_softmax(module.model(windows[:, :-1]), dim=-1).gather(-1, windows[:, 1:, None])
+        totals.append(losses[:, 7 - scored :].sum().item())
+    for sliding in (batches, batches[1:], []):  # each validation starts from zero
+        for batch in (torch.randint(11, (5, 8)), *sliding):
             module.validation_step(batch, 0)
         module.on_validation_epoch_end()
     first, second, third = (values.get("val_loss_sliding") for values in logged)
@@ -94,7 +94,7 @@ def test_of_sliding_windows_the_last_targets_count_and_each_alike(module: Langua
     assert third is None
 
 
-def test_a_second_validation_starts_from_nothing(module: LanguageModel):
+def test_each_validation_starts_from_zero(module: LanguageModel):
     module.eval()
     logged: list[dict[str, float]] = []
     module.log_dict = logged_into(logged.append)
@@ -114,17 +114,17 @@ def test_gradients_are_clipped_by_norm_or_by_value(module: LanguageModel, algori
     assert module.model.final_norm.weight.grad.norm().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_only_matrices_decay(module: LanguageModel):
+def test_weight_decay_applies_to_matrices_only(module: LanguageModel):
     names = {id(parameter): name for name, parameter in module.model.named_parameters()}
-    decayed, others = adamw(module.model, 1e-3, 0.1, 0.99).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    kept = {names[id(parameter)] for parameter in others["params"]}
-    assert kept == {name for name in names.values() if "norm" in name}
-    assert len(decayed["params"]) + len(others["params"]) == len(names)
+    decayed, undecayed = adamw(module.model, 1e-3, 0.1, 0.99).param_groups
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
+    undecayed_names = {names[id(parameter)] for parameter in undecayed["params"]}
+    assert undecayed_names == {name for name in names.values() if "norm" in name}
+    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
 
 
-def test_a_step_of_adamw_is_that_of_its_formula():
-    """Loshchilov and Hutter's first step: the gradient's sign times the learning rate, after the decay."""
+def test_the_first_adamw_step_matches_its_formula():
+    """After the weight decay, the first step is the sign of the gradient times the learning rate."""
     layer = torch.nn.Linear(2, 1)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[3.0, -5.0]]))
@@ -141,8 +141,8 @@ def test_hyper_parameters_are_plain_values(module: LanguageModel):
     assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str, bool}
 
 
-def test_a_wrong_learning_rate_is_refused_at_once():
-    with pytest.raises(ValueError, match="learning_rate must be at least 0, and a number, got -1"):
+def test_a_negative_learning_rate_is_rejected_by_the_constructor():
+    with pytest.raises(ValueError, match="learning_rate must be at least 0 and finite, got -1"):
         LanguageModel(vocab_size=11, context_length=7, learning_rate=-1)
 
 
@@ -150,20 +150,20 @@ def test_a_wrong_learning_rate_is_refused_at_once():
     ("name", "value"),
     [("warmup_steps", -1), ("decay_fraction", 0), ("decay_fraction", 1.5), ("frozen_blocks", -1), ("frozen_blocks", 3)],
 )
-def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float):
+def test_a_setting_out_of_range_is_rejected_by_name(name: str, value: float):
     with pytest.raises(ValueError, match=f"^{name} must be .*, got {value}$"):
         LanguageModel(vocab_size=11, context_length=7, num_layers=2, **{name: value})  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.parametrize("frozen", [0, 1, 2])
-def test_the_first_blocks_can_be_frozen_and_nothing_else(frozen: int):
-    module = LanguageModel(vocab_size=11, context_length=7, num_layers=2, frozen_blocks=frozen)
-    still = {name.split(".")[1] for name, p in module.model.named_parameters() if not p.requires_grad}
-    assert still == {"0", "1"} & {str(number) for number in range(frozen)}
+@pytest.mark.parametrize("num_frozen", [0, 1, 2])
+def test_frozen_blocks_freezes_the_leading_blocks_only(num_frozen: int):
+    module = LanguageModel(vocab_size=11, context_length=7, num_layers=2, frozen_blocks=num_frozen)
+    frozen_indices = {name.split(".")[1] for name, p in module.model.named_parameters() if not p.requires_grad}
+    assert frozen_indices == {"0", "1"} & {str(index) for index in range(num_frozen)}
     assert all(p.requires_grad for name, p in module.model.named_parameters() if not name.startswith("blocks."))
 
 
-def test_a_progress_bar_is_given_both_losses(
+def test_the_progress_bar_receives_both_losses(
     minillm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ):
     seen: set[str] = set()
@@ -175,26 +175,26 @@ def test_a_progress_bar_is_given_both_losses(
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_run_can_be_asked_for_either_optimizer(optimizer: str, minillm: Callable[..., tuple[int, str, str]]):
+def test_the_optimizer_flag_accepts_both_optimizers(optimizer: str, minillm: Callable[..., tuple[int, str, str]]):
     code, out, err = minillm("fit", "--config", "smoke", "--model.optimizer", optimizer, "--print_config")
     assert (code, err) == (0, "")
     assert yaml.safe_load(out)["model"]["optimizer"] == optimizer
 
 
-def test_the_optimizer_has_the_settings_of_the_module():
+def test_the_optimizers_use_the_settings_of_the_module():
     settings: dict[str, Any] = {"learning_rate": 0.1, "muon_learning_rate": 0.2, "weight_decay": 0.3, "beta2": 0.8}
-    alone, both = (
+    adamw_alone, muon = (
         LanguageModel(vocab_size=11, context_length=7, optimizer=optimizer, **settings).configure_optimizers()
         for optimizer in ("adamw", "muon")
     )
-    assert (type(alone), type(both)) == (torch.optim.AdamW, Muon)
-    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in alone.param_groups] == [
+    assert (type(adamw_alone), type(muon)) == (torch.optim.AdamW, Muon)
+    assert [(group["lr"], group["weight_decay"], group["betas"]) for group in adamw_alone.param_groups] == [
         (0.1, 0.3, (0.9, 0.8)),
         (0.1, 0.0, (0.9, 0.8)),
     ]
-    assert [(group["lr"], group["weight_decay"]) for group in both.param_groups] == [(0.2, 0.3), (0.1, 0.3), (0.1, 0.0)]
-    assert [group["betas"] for group in both.param_groups[1:]] == [(0.9, 0.8)] * 2
+    assert [(group["lr"], group["weight_decay"]) for group in muon.param_groups] == [(0.2, 0.3), (0.1, 0.3), (0.1, 0.0)]
+    assert [group["betas"] for group in muon.param_groups[1:]] == [(0.9, 0.8)] * 2
 
 
-def test_hyper_parameters_hold_the_defaults_of_the_model_too(module: LanguageModel):
+def test_hyper_parameters_include_the_defaults_of_the_model(module: LanguageModel):
     assert asdict(module.model.config).items() <= dict(module.hparams).items()

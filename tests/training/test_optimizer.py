@@ -14,17 +14,17 @@ from minillm.training.optimizer import Muon, adamw, orthogonalize
 
 def decoder() -> Decoder:
     torch.manual_seed(0)
-    parts: dict[str, Any] = {"query_key_norm": True, "token_shift": True}
-    return Decoder(ModelConfig(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, **parts))
+    options: dict[str, Any] = {"query_key_norm": True, "token_shift": True}
+    return Decoder(ModelConfig(11, 7, embed_dim=6, num_layers=2, num_heads=3, dropout=0.0, **options))
 
 
-def gradients(model: nn.Module, step: int) -> None:
+def set_random_gradients(model: nn.Module, step: int) -> None:
     generator = torch.Generator().manual_seed(step)
     for parameter in model.parameters():
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
-def test_hidden_matrices_are_stepped_as_torchs_muon_does_and_the_rest_as_adamw_does():
+def test_muon_matches_torch_muon_on_hidden_matrices_and_torch_adamw_on_the_rest():
     ours, theirs = decoder(), decoder()
     muon = Muon(ours, learning_rate=0.01, muon_learning_rate=0.02, weight_decay=0.1, beta2=0.95)
     named = dict(theirs.named_parameters())
@@ -40,7 +40,7 @@ def test_hidden_matrices_are_stepped_as_torchs_muon_does_and_the_rest_as_adamw_d
     ]
     for step in range(5):
         for model in (ours, theirs):
-            gradients(model, step)
+            set_random_gradients(model, step)
         for optimizer in (muon, *reference):
             optimizer.step()
     for (name, weight), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
@@ -49,56 +49,56 @@ def test_hidden_matrices_are_stepped_as_torchs_muon_does_and_the_rest_as_adamw_d
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 11), (11, 3)])
-def test_singular_values_come_near_to_one_and_directions_stay(shape: tuple[int, int]):
+def test_orthogonalize_brings_singular_values_near_one_and_keeps_singular_vectors(shape: tuple[int, int]):
     torch.manual_seed(0)
     matrices = torch.randn(2, *shape)
     found = orthogonalize(matrices)
     assert found.dtype == torch.float32
     assert ((torch.linalg.svdvals(found) > 0.6) & (torch.linalg.svdvals(found) < 1.3)).all()
     u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
-    rotated = u.mT @ found @ vh.mT  # diagonal, if the directions are the same
+    rotated = u.mT @ found @ vh.mT  # diagonal if the singular vectors are the same
     assert (rotated - torch.diag_embed(torch.diagonal(rotated, dim1=1, dim2=2))).abs().max() < 0.05
 
 
-def test_no_gradient_is_no_step():
+def test_orthogonalize_maps_zeros_to_zeros():
     zeros = torch.zeros(1, 3, 5)
     assert torch.equal(orthogonalize(zeros), zeros)
 
 
-def test_a_parameter_without_gradient_is_left_alone():
+def test_a_parameter_without_a_gradient_does_not_change():
     model = decoder()
     before = model.blocks[0].attention.projection.weight.clone()  # pyright: ignore
     Muon(model, 0.01, 0.02, 0.1, 0.95).step()
     assert torch.equal(model.blocks[0].attention.projection.weight, before)  # pyright: ignore
 
 
-def test_its_state_can_be_saved_and_gone_on_with():
+def test_optimization_continues_exactly_from_a_saved_state():
     ours, theirs = decoder(), decoder()
     first, second = (Muon(model, 0.01, 0.02, 0.1, 0.95) for model in (ours, theirs))
-    gradients(ours, 0)
+    set_random_gradients(ours, 0)
     first.step()
     theirs.load_state_dict(ours.state_dict())
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for model, optimizer in ((ours, first), (theirs, second)):
-        gradients(model, 1)
+        set_random_gradients(model, 1)
         optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay"])
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
-def test_numbers_out_of_range_are_refused_by_name(name: str, value: float):
+def test_values_out_of_range_are_rejected_by_name(name: str, value: float):
     settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: value}
-    with pytest.raises(ValueError, match=f"{name} must be at least 0, and a number, got {value}"):
+    with pytest.raises(ValueError, match=f"{name} must be at least 0 and finite, got {value}"):
         Muon(decoder(), **settings)
 
 
-def test_beta2_is_refused_outside_its_range():
+def test_a_beta2_of_one_is_rejected():
     with pytest.raises(ValueError, match=r"beta2 must be at least 0 and less than 1, got 1\.0"):
         adamw(decoder(), 0.1, 0.1, beta2=1.0)
 
 
-def test_adamw_keeps_as_much_of_the_mean_of_squared_gradients_as_beta2_says():
+def test_adamw_matches_torch_adamw_with_the_given_beta2():
     ours, theirs = decoder(), decoder()
     matrices, others = ([p for p in theirs.parameters() if (p.ndim == 2) is matrix] for matrix in (True, False))
     reference = torch.optim.AdamW(
@@ -107,14 +107,14 @@ def test_adamw_keeps_as_much_of_the_mean_of_squared_gradients_as_beta2_says():
     optimizer = adamw(ours, learning_rate=0.01, weight_decay=0.1, beta2=0.5)
     for step in range(3):
         for model in (ours, theirs):
-            gradients(model, step)
+            set_random_gradients(model, step)
         optimizer.step()
         reference.step()
     for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(weight, other, atol=1e-6, rtol=0)
 
 
-def test_a_closure_makes_the_gradients_of_a_step_and_its_loss_is_returned():
+def test_step_takes_gradients_from_a_closure_and_returns_its_loss():
     ours, theirs = decoder(), decoder()
     first, second = (Muon(model, 0.01, 0.02, 0.1, 0.95) for model in (ours, theirs))
     ids = torch.randint(11, (2, 7))
@@ -130,32 +130,34 @@ def test_a_closure_makes_the_gradients_of_a_step_and_its_loss_is_returned():
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("length", [1e-8, 1e-7, 1.5e-7, 1e-6])
-def test_the_step_of_a_tiny_gradient_is_no_longer_than_that_of_another(length: float):
+@pytest.mark.parametrize("norm", [1e-8, 1e-7, 1.5e-7, 1e-6])
+def test_the_step_of_a_tiny_gradient_is_bounded(norm: float):
     torch.manual_seed(0)
     matrix = torch.randn(1, 3, 5)
-    found = orthogonalize(matrix * (length / matrix.norm()))
+    found = orthogonalize(matrix * (norm / matrix.norm()))
     assert torch.linalg.svdvals(found).max() < 1.3
 
 
-def test_a_weight_decay_below_zero_is_refused_for_adamw_too():
-    with pytest.raises(ValueError, match=r"weight_decay must be at least 0, and a number, got -0\.1"):
+def test_adamw_rejects_a_negative_weight_decay():
+    with pytest.raises(ValueError, match=r"weight_decay must be at least 0 and finite, got -0\.1"):
         adamw(decoder(), 0.1, weight_decay=-0.1, beta2=0.9)
 
 
-@pytest.mark.parametrize("make", [lambda model: adamw(model, 0.01, 0.1, 0.9), lambda m: Muon(m, 0.01, 0.02, 0.1, 0.9)])
-def test_what_is_frozen_is_not_given_to_an_optimizer(make: Callable[[nn.Module], torch.optim.Optimizer]):
+@pytest.mark.parametrize(
+    "create", [lambda model: adamw(model, 0.01, 0.1, 0.9), lambda m: Muon(m, 0.01, 0.02, 0.1, 0.9)]
+)
+def test_frozen_parameters_are_not_optimized(create: Callable[[nn.Module], torch.optim.Optimizer]):
     model = decoder()
     model.blocks[0].requires_grad_(False)
-    given = {id(parameter) for group in make(model).param_groups for parameter in group["params"]}
-    assert given == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    optimized = {id(parameter) for group in create(model).param_groups for parameter in group["params"]}
+    assert optimized == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
 
 
 def hidden_matrices(model: Decoder) -> list[torch.Tensor]:
     return [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2]
 
 
-def test_without_a_direction_to_go_muon_takes_away_the_decay_alone():
+def test_with_zero_gradients_muon_applies_weight_decay_only():
     model = decoder()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -165,19 +167,19 @@ def test_without_a_direction_to_go_muon_takes_away_the_decay_alone():
         torch.testing.assert_close(matrix.detach(), old * (1 - 0.5 * 0.25))
 
 
-def test_muon_remembers_of_a_matrix_the_mean_of_its_gradients_as_momentum():
+def test_muon_momentum_is_the_exponential_moving_average_of_gradients():
     model = decoder()
     optimizer = Muon(model, 0.01, 0.02, 0.1, 0.95, momentum=0.75)
-    seen: list[list[torch.Tensor | None]] = []
+    gradients: list[list[torch.Tensor | None]] = []
     for step in range(2):
-        gradients(model, step)
-        seen.append([matrix.grad for matrix in hidden_matrices(model)])
+        set_random_gradients(model, step)
+        gradients.append([matrix.grad for matrix in hidden_matrices(model)])
         optimizer.step()
-    for matrix, first, second in zip(hidden_matrices(model), *seen, strict=True):
+    for matrix, first, second in zip(hidden_matrices(model), *gradients, strict=True):
         assert list(optimizer.state[matrix]) == ["momentum"]
         torch.testing.assert_close(optimizer.state[matrix]["momentum"], 0.25 * second + 0.75 * 0.25 * first)
 
 
-def test_every_number_may_be_zero():
+def test_all_settings_accept_zero():
     assert adamw(decoder(), 0.0, 0.0, beta2=0.0).param_groups[0]["betas"] == (0.9, 0.0)
     assert [group["lr"] for group in Muon(decoder(), 0.0, 0.0, 0.0, beta2=0.0).param_groups] == [0, 0, 0]

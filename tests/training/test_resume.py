@@ -1,4 +1,4 @@
-"""A run that was stopped and resumed is the run that was not: whole checkpoints are compared, at zero tolerance."""
+"""Exact resume: a stopped and resumed run equals an uninterrupted one, bit for bit."""
 
 import copy
 import csv
@@ -33,7 +33,7 @@ EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
 
 @pytest.fixture
 def minillm(minillm: Run) -> Run:
-    """The command line; a run is resumed in a later second than it began in: TensorBoard reads files in this order."""
+    """The command line; a resume waits for the next second, because TensorBoard orders its files by the second."""
 
     def run(*args: object) -> tuple[int, str, str]:
         if "--ckpt_path" in args:
@@ -44,7 +44,7 @@ def minillm(minillm: Run) -> Run:
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two nested values are not the same, to the last bit."""
+    """List the places where two nested values are not equal bit for bit."""
     if type(one) is not type(other):
         return [f"{where}: {type(one)} and {type(other)}"]
     if isinstance(one, torch.Tensor):
@@ -70,13 +70,13 @@ def checkpoints(run: Path) -> dict[str, Any]:
 
 
 def table(run: Path) -> list[dict[str, str]]:
-    """metrics.csv without the one column that is about this machine's day."""
+    """Read metrics.csv without the throughput, which differs between runs."""
     with (run / "metrics.csv").open() as file:
         return [{k: v for k, v in row.items() if k != "chars_per_second"} for row in csv.DictReader(file)]
 
 
 def curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows."""
+    """Read the scalars that TensorBoard shows, without the throughput."""
     events = EventAccumulator(str(run)).Reload()
     tags: Any = events.Tags()
     names = set(tags["scalars"]) - {"chars_per_second"}
@@ -100,18 +100,18 @@ def assert_same(one: Path, other: Path) -> None:
         pytest.param([5, 10, 15], [], id="at every validation"),
         pytest.param([7], ["--data.num_workers", 2], id="with loader workers"),
         pytest.param([7], ["--trainer.accumulate_grad_batches", 2], id="with accumulated gradients"),
-        pytest.param([3, 13], RECIPE, id="with Muon, schedule, shuffled windows and every part"),
+        pytest.param([3, 13], RECIPE, id="with Muon, a schedule, shuffled windows and all model options"),
         pytest.param([7], EMA, id="with averaged weights"),
     ],
 )
-def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(stops: list[int], more: list[object], minillm: Run):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stops: list[int], more: list[object], minillm: Run):
     assert minillm(*FIT, *more)[0] == 0
     resumed: tuple[object, ...] = ()
     for step in stops:
         code, _, err = minillm(*FIT, *more, *resumed, *INTERRUPT, step)
         assert (code, err.splitlines()[-1]) == (
             143,
-            f"minillm: stopped by SIGTERM after step {step}; step {step} is kept; go on with: "
+            f"minillm: stopped by SIGTERM after step {step}; step {step} is saved; resume with: "
             f"minillm fit --config {version(1)}/config.yaml --ckpt_path {version(1)}/checkpoints/last.ckpt",
         )
         resumed = ("--ckpt_path", "last")
@@ -120,7 +120,7 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(stops: list[int], mo
     assert not version(2).exists()
 
 
-def test_a_run_that_is_stopped_while_it_validates_finishes_that_first(minillm: Run):
+def test_a_run_stopped_during_validation_finishes_the_validation_first(minillm: Run):
     assert minillm(*FIT)[0] == 0
     assert minillm(*FIT, *INTERRUPT, 10, "--trainer.callbacks.during_validation", "true")[0] == 143
     assert [row["step"] for row in table(version(1)) if row["val_loss"]] == ["5", "10"]
@@ -128,8 +128,8 @@ def test_a_run_that_is_stopped_while_it_validates_finishes_that_first(minillm: R
     assert_same(version(0), version(1))
 
 
-def test_epochs_are_counted_on_where_a_run_was_stopped_at_the_end_of_one(minillm: Run):
-    Path("text.txt").write_text("to be or not to be " * 160)  # 22 batches an epoch
+def test_a_run_stopped_at_the_end_of_an_epoch_resumes_with_the_next_epoch(minillm: Run):
+    Path("text.txt").write_text("to be or not to be " * 160)  # 22 batches per epoch
     epochs = ("--data.corpus", "text.txt", "--trainer.max_steps", -1, "--trainer.max_epochs", 2)
     assert minillm(*FIT, *epochs)[0] == 0
     assert minillm(*FIT, *epochs, *INTERRUPT, 22)[0] == 143
@@ -142,22 +142,22 @@ def test_two_processes_stop_together_and_resume_exactly():
         command = [sys.executable, "-m", "minillm", *FIT, *DDP, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
-    whole, stopped, resumed = fit(), fit(*INTERRUPT, 7), fit("--ckpt_path", "last")
-    assert [done.returncode for done in (whole, stopped, resumed)] == [0, 143, 0]
-    assert [done.stdout.count("parameters") for done in (whole, stopped, resumed)] == [1, 1, 1]
-    assert stopped.stderr.count("stopped by SIGTERM after step 7") == 1  # one process was asked
+    uninterrupted, stopped, resumed = fit(), fit(*INTERRUPT, 7), fit("--ckpt_path", "last")
+    assert [process.returncode for process in (uninterrupted, stopped, resumed)] == [0, 143, 0]
+    assert [process.stdout.count("parameters") for process in (uninterrupted, stopped, resumed)] == [1, 1, 1]
+    assert stopped.stderr.count("stopped by SIGTERM after step 7") == 1  # one process received the signal
     assert_same(version(0), version(1))
     first, second = checkpoints(version(0))["last"]["random_states"]
     assert not torch.equal(first["torch"], second["torch"])
 
 
-def test_without_the_saved_random_states_a_resumed_run_is_another_one(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+def test_without_the_saved_random_states_a_resumed_run_differs(minillm: Run, monkeypatch: pytest.MonkeyPatch):
     assert minillm(*FIT)[0] == 0
     assert minillm(*FIT, *INTERRUPT, 8)[0] == 143
     monkeypatch.setattr(random_states, "restore_states", lambda state, device: None)
     assert minillm(*FIT, "--ckpt_path", "last")[0] == 0
     found = differences(checkpoints(version(0))["last"], checkpoints(version(1))["last"])
-    assert any(place.startswith("/state_dict/") for place in found)
+    assert any(path.startswith("/state_dict/") for path in found)
 
 
 @pytest.fixture
@@ -170,9 +170,9 @@ def check(state: dict[str, Any]) -> None:
     check_training_state(state, LanguageModel(**state["hyper_parameters"]).configure_optimizers())
 
 
-def put(state: Any, place: str, value: object) -> None:
-    """Set what is found by these keys, one after the other."""
-    *keys, last = (int(key) if key.isdecimal() else key for key in place.split("/"))
+def set_entry(state: Any, path: str, value: object) -> None:
+    """Set a nested entry, given its keys separated by slashes."""
+    *keys, last = (int(key) if key.isdecimal() else key for key in path.split("/"))
     for key in keys:
         state = state[key]
     state[last] = value
@@ -184,7 +184,7 @@ BATCHES = f"{LOOPS}/epoch_loop.batch_progress/total/processed"
 
 
 @pytest.mark.parametrize(
-    ("place", "value"),
+    ("path", "value"),
     [
         ("optimizer_states", []),
         ("optimizer_states", [{}, {}]),
@@ -207,20 +207,22 @@ BATCHES = f"{LOOPS}/epoch_loop.batch_progress/total/processed"
         ("loops", None),
     ],
 )
-def test_a_state_that_does_not_fit_the_weights_is_refused(place: str, value: object, state: dict[str, Any]):
-    put(state, place, value)
-    with pytest.raises(ValueError, match=r"^the state of the training does not fit the weights"):
+def test_a_training_state_that_does_not_match_the_weights_is_rejected(path: str, value: object, state: dict[str, Any]):
+    set_entry(state, path, value)
+    with pytest.raises(ValueError, match=r"^the training state does not match the weights"):
         check(state)
 
 
-@pytest.mark.parametrize(("place", "value"), [(BATCHES, 20), (BATCHES, 2**62 - 1)])
-def test_a_state_of_as_many_batches_as_steps_or_more_fits(place: str, value: object, state: dict[str, Any]):
-    put(state, place, value)
+@pytest.mark.parametrize(("path", "value"), [(BATCHES, 20), (BATCHES, 2**62 - 1)])
+def test_a_training_state_with_at_least_as_many_batches_as_steps_is_accepted(
+    path: str, value: object, state: dict[str, Any]
+):
+    set_entry(state, path, value)
     check(state)
 
 
 @pytest.mark.parametrize(("is_last_batch", "done"), [(False, 2), (True, 3)])
-def test_an_epoch_is_done_with_its_last_batch(is_last_batch: bool, done: int):
+def test_an_epoch_is_complete_after_its_last_batch(is_last_batch: bool, done: int):
     progress = {
         "epoch_progress": {"current": {"ready": 3}},
         "epoch_loop.batch_progress": {"is_last_batch": is_last_batch},
@@ -228,7 +230,7 @@ def test_an_epoch_is_done_with_its_last_batch(is_last_batch: bool, done: int):
     assert epochs_done({"loops": {"fit_loop": progress}}) == done
 
 
-def test_the_settings_of_a_resumed_run_replace_those_of_its_checkpoint(state: dict[str, Any]):
+def test_the_settings_of_a_resumed_run_override_those_of_its_checkpoint(state: dict[str, Any]):
     known: dict[str, Any] = state["hyper_parameters"]
     changes: dict[str, Any] = {"learning_rate": 0.5, "weight_decay": 0.25, "beta2": 0.75}
     module = LanguageModel(**{**known, **changes})

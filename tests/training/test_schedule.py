@@ -19,10 +19,10 @@ def factors(schedule: Schedule, num_steps: float = STEPS, warmup_steps: int = 0,
     return [learning_rate_factor(step, num_steps, schedule, warmup_steps, decay_fraction) for step in range(STEPS)]
 
 
-def rates_of(make: type[LRScheduler], **arguments: Any) -> list[float]:
-    """What a scheduler of torch's does with a learning rate of 1."""
+def torch_rates(scheduler_class: type[LRScheduler], **arguments: Any) -> list[float]:
+    """Return the learning rates of a PyTorch scheduler with an initial learning rate of 1."""
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler, rates = make(optimizer, **arguments), []
+    scheduler, rates = scheduler_class(optimizer, **arguments), []
     for _ in range(STEPS):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
@@ -30,25 +30,25 @@ def rates_of(make: type[LRScheduler], **arguments: Any) -> list[float]:
     return rates
 
 
-def test_a_linear_fall_is_torchs():
-    expected = rates_of(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=STEPS)
+def test_linear_decay_matches_torch():
+    expected = torch_rates(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=STEPS)
     assert factors("linear") == pytest.approx(expected)
 
 
-def test_half_a_cosine_is_torchs():
-    assert factors("cosine") == pytest.approx(rates_of(CosineAnnealingLR, T_max=STEPS))
+def test_cosine_decay_matches_torch():
+    assert factors("cosine") == pytest.approx(torch_rates(CosineAnnealingLR, T_max=STEPS))
 
 
-def test_a_constant_rate_needs_no_end_and_rises_as_torchs_does():
-    expected = rates_of(LinearLR, start_factor=1 / 5, end_factor=1.0, total_iters=4)
+def test_a_constant_schedule_without_an_end_has_the_warmup_of_torch():
+    expected = torch_rates(LinearLR, start_factor=1 / 5, end_factor=1.0, total_iters=4)
     assert factors("constant", num_steps=math.inf, warmup_steps=5) == pytest.approx(expected)
 
 
-def test_a_constant_rate_stays_up_to_the_end():
+def test_a_constant_schedule_does_not_decay():
     assert factors("constant") == [1.0] * STEPS
 
 
-def test_with_a_decay_fraction_it_stays_up_before_it_falls():
+def test_with_a_decay_fraction_the_rate_is_constant_between_warmup_and_decay():
     found = [learning_rate_factor(step, 10, "linear", 2, 0.4) for step in range(10)]
     assert found == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
 
@@ -59,7 +59,7 @@ def test_with_a_decay_fraction_it_stays_up_before_it_falls():
     warmup_steps=st.integers(0, 30),
     decay_fraction=st.floats(0.01, 1),
 )
-def test_it_rises_and_then_falls_and_is_never_zero_within_the_run(
+def test_the_rate_never_rises_after_warmup_and_is_never_zero_within_the_run(
     num_steps: int, schedule: Schedule, warmup_steps: int, decay_fraction: float
 ):
     found = [learning_rate_factor(n, num_steps, schedule, warmup_steps, decay_fraction) for n in range(num_steps)]
@@ -68,11 +68,11 @@ def test_it_rises_and_then_falls_and_is_never_zero_within_the_run(
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_a_run_can_be_asked_for_any_schedule(schedule: str, minillm: Callable[..., tuple[int, str, str]]):
+def test_the_schedule_flag_accepts_every_schedule(schedule: str, minillm: Callable[..., tuple[int, str, str]]):
     code, out, err = minillm("fit", "--config", "smoke", "--model.schedule", schedule, "--print_config")
     assert (code, err) == (0, "")
     assert yaml.safe_load(out)["model"]["schedule"] == schedule
 
 
-def test_after_the_end_the_rate_is_zero():
+def test_the_rate_is_zero_after_the_end():
     assert learning_rate_factor(12, 10, "linear", 0, 1.0) == 0
