@@ -1,6 +1,6 @@
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the threads of tiny models only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before importing torch: more threads slow down tiny models
 
 import shutil
 import signal
@@ -19,15 +19,15 @@ Files = dict[Path, tuple[int, int]]
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C even where the shell ignores it for its background jobs; give tests the time that they need."""
+    """Handle SIGINT even in background jobs, for which the shell ignores it; disable hypothesis deadlines."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is not a defect
+    hypothesis.settings.register_profile("no deadline", deadline=None)  # a slow machine is not a failure
     hypothesis.settings.load_profile("no deadline")
 
 
 @contextmanager
 def isolated(folder: Path, home: Path) -> Generator[None]:
-    """Work in a folder, with a home that nothing else uses."""
+    """Change the working folder and the home folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HOME", str(home))
@@ -37,7 +37,7 @@ def isolated(folder: Path, home: Path) -> Generator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of prepared corpora, which the tests of this process share, and a home for the fixtures they share."""
+    """The cache of prepared corpora, shared by all tests of this process; also isolates session-scoped fixtures."""
     folder = tmp_path_factory.mktemp("cache")
     with (
         isolated(tmp_path_factory.mktemp("shared"), tmp_path_factory.mktemp("home")),
@@ -49,14 +49,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def own_folder(cache: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working folder of every test: its own `tmp_path`, which is empty."""
+    """The working folder of every test: its empty `tmp_path`."""
     with isolated(tmp_path, tmp_path_factory.mktemp("home")):
         yield tmp_path
 
 
 @pytest.fixture(scope="session")
 def smoke_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which `fit --config configs/smoke.yaml` has run once; tests only read it."""
+    """A working folder in which `fit --config configs/smoke.yaml` has run once, to be used read-only."""
     folder = tmp_path_factory.mktemp("smoke")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -66,7 +66,7 @@ def smoke_run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def in_smoke_run(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run's folder, inside a copy of that working folder, in which this test runs."""
+    """The run folder in a copy of the `smoke_run` folder, which is the working folder of this test."""
     folder = tmp_path_factory.mktemp("run")
     shutil.copytree(smoke_run, folder, dirs_exist_ok=True)
     monkeypatch.chdir(folder)
@@ -75,7 +75,7 @@ def in_smoke_run(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory, monk
 
 @pytest.fixture
 def minillm(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in this process; returns its exit code, stdout and stderr."""
+    """A function that runs a command in this process and returns its exit code, stdout and stderr."""
 
     def run(*args: object) -> tuple[int, str, str]:
         capfd.readouterr()
@@ -93,10 +93,10 @@ def minillm(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 
 @pytest.fixture
 def refused(minillm: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
-    """Run a command that has to be refused: exit code 2, one line on stderr, nothing written or lost."""
+    """A function that runs a command, checks that it exits with code 2 and changes no file, and returns its error."""
 
     def run(*args: object) -> str:
-        assert Path.cwd() != ROOT  # in a folder that others write to, nothing could be said
+        assert Path.cwd() != ROOT  # other processes may write to the checkout
         before = files_in(Path())
         code, out, err = minillm(*args)
         assert (code, out) == (2, "")
@@ -109,6 +109,6 @@ def refused(minillm: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
 
 
 def files_in(folder: Path) -> Files:
-    """The size and time of everything in a folder."""
+    """Return the size and modification time of every path in a folder."""
     found = ((path, path.lstat()) for path in folder.rglob("*"))
     return {path: (status.st_size, status.st_mtime_ns) for path, status in found}

@@ -10,7 +10,7 @@ from tests.conftest import CONFIGS
 
 
 def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]:
-    """What `fit` with these arguments would do."""
+    """Return the resolved configuration of `fit` with these arguments."""
     found: list[dict[str, Any]] = []
 
     def stop(cli: trainer_cli.MiniLLMCLI) -> None:
@@ -24,11 +24,11 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str, Any]
     return found[0]
 
 
-def test_the_reference_configuration_is_that_of_no_configuration(monkeypatch: pytest.MonkeyPatch):
+def test_reference_configuration_equals_the_defaults(monkeypatch: pytest.MonkeyPatch):
     assert resolved(monkeypatch, "--config", str(CONFIGS / "minillm.yaml")) == resolved(monkeypatch)
 
 
-def test_the_reference_configuration_shows_every_value_of_ours(monkeypatch: pytest.MonkeyPatch):
+def test_reference_configuration_lists_every_setting_of_this_project(monkeypatch: pytest.MonkeyPatch):
     shown = yaml.safe_load((CONFIGS / "minillm.yaml").read_text())
     defaults = resolved(monkeypatch)
     for group in ("data", "model", "checkpoints", "samples", "attention_maps"):

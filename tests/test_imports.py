@@ -1,4 +1,4 @@
-"""The rooms of the package, and which way imports run between them."""
+"""Dependencies between the subpackages: imports go from higher to lower layers only."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "minillm"
-FLOORS = [  # a room imports rooms of lower floors only
+LAYERS = [  # top to bottom; a component imports components of lower layers only
     {"cli"},
     {"commands"},
     {"callbacks", "serve"},
@@ -16,16 +16,22 @@ FLOORS = [  # a room imports rooms of lower floors only
     {"tokenizer", "model"},
     {"config"},
 ]
-LEAVES = {"errors", "files"}  # which any room may import
-FORBIDDEN = {"Transformer", "TransformerEncoder", "TransformerDecoder", "MultiheadAttention", "TransformerEncoderLayer"}
+LEAVES = {"errors", "files"}  # importable from every layer
+TORCH_TRANSFORMERS = {
+    "Transformer",
+    "TransformerEncoder",
+    "TransformerDecoder",
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
+}
 
 
-def files_of(room: str) -> list[Path]:
-    return [*(PACKAGE / room).glob("**/*.py")] or [PACKAGE / f"{room}.py"]
+def files_of(component: str) -> list[Path]:
+    return [*(PACKAGE / component).glob("**/*.py")] or [PACKAGE / f"{component}.py"]
 
 
-def imported_rooms(file: Path) -> set[str]:
-    """The rooms that a file imports: by an import statement, by a module's name in a string, or by a file's."""
+def imported_components(file: Path) -> set[str]:
+    """Find the components that a file imports: by import statements, or by module or file names in strings."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -38,48 +44,48 @@ def imported_rooms(file: Path) -> set[str]:
                 modules.add(node.value)
             elif re.fullmatch(r"\w+/\w+\.py", node.value) and (PACKAGE / node.value).exists():
                 modules.add(f"minillm.{node.value.partition('/')[0]}")
-    found = {module.split(".")[1] for module in modules if module.startswith("minillm.")}
-    return found & set().union(LEAVES, *FLOORS)
+    components = {module.split(".")[1] for module in modules if module.startswith("minillm.")}
+    return components & set().union(LEAVES, *LAYERS)
 
 
-@pytest.mark.parametrize("room", sorted(set().union(*FLOORS)))
-def test_imports_run_one_way(room: str):
-    floor = next(number for number, rooms in enumerate(FLOORS) if room in rooms)
-    reached = set().union(*(imported_rooms(file) for file in files_of(room)))
-    assert reached - {room} <= LEAVES.union(*FLOORS[floor + 1 :])
+@pytest.mark.parametrize("component", sorted(set().union(*LAYERS)))
+def test_components_import_lower_layers_only(component: str):
+    layer = next(number for number, components in enumerate(LAYERS) if component in components)
+    imported = set().union(*(imported_components(file) for file in files_of(component)))
+    assert imported - {component} <= LEAVES.union(*LAYERS[layer + 1 :])
 
 
 @pytest.mark.parametrize("leaf", sorted(LEAVES))
-def test_leaves_import_nothing(leaf: str):
-    assert imported_rooms(PACKAGE / f"{leaf}.py") == set()
+def test_leaves_import_no_components(leaf: str):
+    assert imported_components(PACKAGE / f"{leaf}.py") == set()
 
 
-def test_of_the_callbacks_only_the_samples_generate():
-    assert [file.name for file in files_of("callbacks") if "generation" in imported_rooms(file)] == ["samples.py"]
+def test_samples_is_the_only_callback_that_imports_generation():
+    assert [file.name for file in files_of("callbacks") if "generation" in imported_components(file)] == ["samples.py"]
 
 
-def test_imports_by_name_are_seen():
-    assert "commands" in imported_rooms(PACKAGE / "cli.py")
-    assert {"training", "callbacks", "data"} <= imported_rooms(PACKAGE / "commands" / "flags.py")
-    assert "generation" in imported_rooms(PACKAGE / "__init__.py")
+def test_imports_by_name_are_found():
+    assert "commands" in imported_components(PACKAGE / "cli.py")
+    assert {"training", "callbacks", "data"} <= imported_components(PACKAGE / "commands" / "flags.py")
+    assert "generation" in imported_components(PACKAGE / "__init__.py")
 
 
-def test_the_root_and_the_command_line_import_lazily():
+def test_package_root_and_command_line_import_lazily():
     for name in ("__init__.py", "cli.py"):
-        statements = ast.parse((PACKAGE / name).read_text()).body  # not what is in functions or behind TYPE_CHECKING
-        found = [node.module or "" for node in statements if isinstance(node, ast.ImportFrom)]
-        assert {module for module in found if module.startswith("minillm")} <= {"minillm", "minillm.errors"}
+        statements = ast.parse((PACKAGE / name).read_text()).body  # without functions and TYPE_CHECKING blocks
+        modules = [node.module or "" for node in statements if isinstance(node, ast.ImportFrom)]
+        assert {module for module in modules if module.startswith("minillm")} <= {"minillm", "minillm.errors"}
 
 
-def test_every_room_has_a_floor():
-    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix in ("", ".py") and not path.name.startswith("_")}
-    assert rooms - {"configs"} == LEAVES.union(*FLOORS)
+def test_every_component_has_a_layer():
+    paths = [path for path in PACKAGE.iterdir() if path.suffix in ("", ".py") and not path.name.startswith("_")]
+    assert {path.stem for path in paths} - {"configs"} == LEAVES.union(*LAYERS)
 
 
-def test_the_model_is_made_of_bricks_and_nothing_larger():
+def test_transformer_classes_of_other_libraries_are_not_used():
     for file in PACKAGE.glob("**/*.py"):
         nodes = list(ast.walk(ast.parse(file.read_text())))
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
-        assert not names & FORBIDDEN
+        assert not names & TORCH_TRANSFORMERS
         assert "transformers" not in file.read_text()

@@ -1,4 +1,4 @@
-"""The package as it is installed: its dependencies, and a wheel outside of the repository."""
+"""Packaging: bounds of the dependencies, and a wheel used outside the repository."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def test_every_dependency_has_an_upper_bound(name: NormalizedName):
     assert {specifier.operator for specifier in REQUIREMENTS[name].specifier} & {"<", "=="}
 
 
-def test_the_constraints_pin_every_dependency_within_its_bounds():
+def test_constraints_pin_every_dependency_within_its_bounds():
     needed = [
         canonicalize_name(Requirement(line).name)
         for line in (*PROJECT["dependencies"], *EXTRAS["web"], *EXTRAS["benchmarks"])
@@ -45,7 +45,7 @@ def test_the_constraints_pin_every_dependency_within_its_bounds():
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, unpacked."""
+    """Build and unpack a wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -54,14 +54,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "unpacked"
 
 
-def test_a_wheel_holds_the_configurations_the_page_and_the_mark_of_a_typed_package(wheel: Path):
+def test_wheel_contains_the_configurations_the_web_page_and_py_typed(wheel: Path):
     assert (wheel / "minillm" / "py.typed").exists()
     for folder, origin in (("configs", CONFIGS), ("serve/page", ROOT / "minillm" / "serve" / "page")):
         packed = {path.name: path.read_bytes() for path in (wheel / "minillm" / folder).iterdir()}
         assert packed == {path.name: path.read_bytes() for path in origin.iterdir()}
 
 
-def test_the_commands_of_a_wheel_run_outside_of_the_repository(wheel: Path, own_folder: Path):
+def test_commands_of_a_wheel_run_outside_the_repository(wheel: Path, own_folder: Path):
     def run(*words: str) -> str:
         environment = {**os.environ, "PYTHONPATH": str(wheel)}
         command = [sys.executable, "-m", "minillm", *words]

@@ -1,1 +1,1 @@
-"""The commands of the command line."""
+"""Subcommands of the command line."""

@@ -1,33 +1,33 @@
-"""`configs`: list the configurations of the package, or print one."""
+"""`configs`: list the packaged configurations or print one."""
 
 import argparse
 
-from minillm.commands.config_files import packaged_configs, purpose
-from minillm.errors import OneLineErrors, fail
+from minillm.commands.config_files import config_summary, packaged_configs
+from minillm.errors import OneLineErrorMixin, fail
 
 
 def run(args: list[str]) -> None:
     """Run `configs`.
 
     Args:
-        args: The command line, from the subcommand on.
+        args: The command line, starting with the subcommand.
     """
     parser = _Parser(
         prog="minillm configs",
-        description="List the configurations of the package, or print one: minillm configs best-small > mine.yaml",
+        description="List the packaged configurations, or print one: minillm configs best-small > my_config.yaml",
         allow_abbrev=False,
     )
-    parser.add_argument("name", nargs="?", help="the configuration to print")
+    parser.add_argument("name", nargs="?", help="configuration to print")
     name = parser.parse_args(args[1:]).name
-    found = packaged_configs()
+    configs = packaged_configs()
     if name is None:
-        for known, path in found.items():
-            print(f"{known:<12}{purpose(path)}")
-    elif name in found:
-        print(found[name].read_text("utf-8"), end="")
+        for known, path in configs.items():
+            print(f"{known:<12}{config_summary(path)}")
+    elif name in configs:
+        print(configs[name].read_text("utf-8"), end="")
     else:
-        fail(f"no configuration is named {name!r}: give one of {', '.join(found)}")
+        fail(f"unknown configuration {name!r}; choose from {', '.join(configs)}")
 
 
-class _Parser(OneLineErrors, argparse.ArgumentParser):
+class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
     pass

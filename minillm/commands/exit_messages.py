@@ -1,4 +1,4 @@
-"""What a person gets to read when a training ends before its time."""
+"""Messages and exit codes of a training run that ends early."""
 
 import os
 import signal
@@ -17,75 +17,78 @@ from minillm.checkpoint.run_folder import RunFolder
 from minillm.errors import fail
 from minillm.training.interruption import DivergedError, StoppedError
 
-RESTORING = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)  # what a made-up training state leads to
+# raised when a malformed training state is restored
+RESTORE_ERRORS = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
 
 @contextmanager
 def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints) -> Generator[None]:
-    """End the program with a line that says why, and what there is to go on from, and with the exit code for it.
+    """Exit on an error or signal with one line on stderr: the reason, and the command that resumes the run.
+
+    The exit code is 2 after an error and 128 plus the signal number after a signal.
 
     Args:
-        trainer: Trains inside.
-        checkpoints: What it keeps.
+        trainer: The Trainer that runs inside the context.
+        checkpoints: Its checkpoint callback.
     """
-    hook, threading.excepthook = threading.excepthook, _quiet_writers
+    original_hook, threading.excepthook = threading.excepthook, _ignore_tensorboard_thread_errors
     try:
         yield
     except StoppedError as stop:
-        name = signal.Signals(stop.signum).name
-        _leave(trainer, checkpoints, 128 + stop.signum, f"stopped by {name} after step {trainer.global_step}")
+        reason = f"stopped by {signal.Signals(stop.signum).name} after step {trainer.global_step}"
+        _exit_with_message(trainer, checkpoints, 128 + stop.signum, reason)
     except DivergedError as error:
-        _leave(trainer, checkpoints, 2, f"error: {error}: a lower --model.learning_rate may help")
+        _exit_with_message(trainer, checkpoints, 2, f"error: {error}: try a lower --model.learning_rate")
     except OSError as error:
-        where = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
-        _leave(trainer, checkpoints, 2, f"error: {where}: {error.strerror or error}")
-    except SystemExit:  # Lightning's answer to Ctrl-C before training has begun, or to a second one
+        path = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
+        _exit_with_message(trainer, checkpoints, 2, f"error: {path}: {error.strerror or error}")
+    except SystemExit:  # raised by Lightning on Ctrl-C before training starts, and on a second Ctrl-C
         if not trainer.interrupted:
             raise
-        _leave(trainer, checkpoints, 130, "stopped at once")
+        _exit_with_message(trainer, checkpoints, 130, "stopped immediately")
     except MisconfigurationException as error:
-        _leave(trainer, checkpoints, 2, f"error: {error}")
-    except (ValueError, *RESTORING) as error:
+        _exit_with_message(trainer, checkpoints, 2, f"error: {error}")
+    except (ValueError, *RESTORE_ERRORS) as error:
         resumed = trainer.ckpt_path is not None
-        if checkpoints.has_begun or not (resumed or isinstance(error, ValueError)):
+        if checkpoints.has_started or not (resumed or isinstance(error, ValueError)):
             raise
         fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
     finally:
-        threading.excepthook = hook
+        threading.excepthook = original_hook
 
 
 @contextmanager
 def exit_on_early_signal() -> Generator[None]:
-    """Before there is anything to save, Ctrl-C and SIGTERM end the program at once, with a line and its exit code."""
+    """Exit immediately on Ctrl-C or SIGTERM, with one line on stderr, while there is no training state to save."""
 
-    def leave(signum: int, frame: FrameType | None) -> NoReturn:
-        print(f"minillm: stopped by {signal.Signals(signum).name}; nothing was saved yet", file=sys.stderr)
+    def exit_now(signum: int, frame: FrameType | None) -> NoReturn:
+        print(f"minillm: stopped by {signal.Signals(signum).name}; no checkpoint has been saved yet", file=sys.stderr)
         sys.exit(128 + signum)
 
-    before = {signum: signal.signal(signum, leave) for signum in (signal.SIGINT, signal.SIGTERM)}
+    original_handlers = {signum: signal.signal(signum, exit_now) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for signum, handler in before.items():
+        for signum, handler in original_handlers.items():
             signal.signal(signum, handler)
 
 
-def _quiet_writers(problem: threading.ExceptHookArgs) -> None:
-    """What TensorBoard's thread cannot write, the main thread hears of too, when it asks for all to be on disk."""
-    if "tensorboard" not in type(problem.thread).__module__:
-        threading.__excepthook__(problem)
+def _ignore_tensorboard_thread_errors(args: threading.ExceptHookArgs) -> None:
+    """Print no traceback for TensorBoard's writer thread: flushing the logger raises its error in the main thread."""
+    if "tensorboard" not in type(args.thread).__module__:
+        threading.__excepthook__(args)
 
 
-def _leave(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -> NoReturn:
-    """End the program; of several processes the first one speaks, and the others end without a word."""
+def _exit_with_message(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -> NoReturn:
+    """Exit with a message from the process of rank 0; the other processes exit silently."""
     if not trainer.is_global_zero:
         sys.exit(0)
     if checkpoints.newest is None:
-        kept = f"{trainer.ckpt_path} is as it was" if trainer.ckpt_path else "nothing was saved yet"
+        saved = f"{trainer.ckpt_path} is unchanged" if trainer.ckpt_path else "no checkpoint has been saved yet"
     else:
         path, step = checkpoints.newest
         run = RunFolder.of(path)
-        again = f"--config {os.path.relpath(run.config)} " if run else ""
-        kept = f"step {step} is kept; go on with: minillm fit {again}--ckpt_path {os.path.relpath(path)}"
-    print(f"minillm: {' '.join(reason.split())}; {kept}", file=sys.stderr)
+        config = f"--config {os.path.relpath(run.config)} " if run else ""
+        saved = f"step {step} is saved; resume with: minillm fit {config}--ckpt_path {os.path.relpath(path)}"
+    print(f"minillm: {' '.join(reason.split())}; {saved}", file=sys.stderr)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""The parser of command lines and configuration files: LightningCLI's, with errors of one line."""
+"""LightningCLI's parser of command lines and configuration files, with one-line errors."""
 
 import difflib
 import json
@@ -10,16 +10,16 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from minillm.checkpoint.config_yaml import SECTIONS, read_config
-from minillm.errors import OneLineErrors, exit_on_wrong_input
+from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
 
 
-class Parser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with short errors that name the configuration file they are in."""
+class Parser(OneLineErrorMixin, LightningArgumentParser):
+    """LightningCLI's parser with one-line errors that name the configuration file they come from."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._flags: list[str] = []  # given on the command line
-        self._files: list[str] = []  # configurations read for it
+        self._flags: list[str] = []  # flags of the command line being parsed, without --config
+        self._files: list[str] = []  # configuration files read for it
 
     def parse_args(self, args: list[str] | None = None, *more: Any, **kwargs: Any) -> Namespace:
         """Parse a command line."""
@@ -31,7 +31,7 @@ class Parser(OneLineErrors, LightningArgumentParser):
         return settings
 
     def parse_path(self, path: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse a configuration file, of an older format too."""
+        """Parse a configuration file of the current or an earlier format."""
         self._files.append(str(path))
         file = Path(path)
         with exit_on_wrong_input():
@@ -39,17 +39,17 @@ class Parser(OneLineErrors, LightningArgumentParser):
         if not is_changed:
             return super().parse_path(path, *args, **kwargs)
         for section in SECTIONS & config.keys():
-            if type(config[section]) is str:  # a path, from the file that it is written in
+            if type(config[section]) is str:  # a path relative to this file
                 config[section] = str((file.parent / config[section]).absolute())
-        text = json.dumps(config, default=str)  # which is YAML too, with every string quoted
+        text = json.dumps(config, default=str)  # JSON is YAML in which every string is quoted
         return self.parse_string(text, *args, **kwargs)
 
     def check_settings(self, settings: dict[str, Any], source: Path) -> None:
-        """Refuse values that no flag could have.
+        """Exit with an error on values that the flags of the same names do not accept.
 
         Args:
-            settings: Values by the names of their flags.
-            source: The file that they come from, for the message.
+            settings: Values by flag name.
+            source: The file that they were read from, for the error message.
         """
         self._flags, self._files = [], [str(source)]
         values = self.get_defaults()
@@ -58,37 +58,37 @@ class Parser(OneLineErrors, LightningArgumentParser):
         self._check_values(values)
 
     def _check_values(self, settings: Namespace) -> None:
-        """Check all values, null too, which jsonargparse otherwise takes for one that is not given."""
+        """Validate all values, including null, which jsonargparse skips as unset by default."""
         try:
             self.validate(settings, skip_unset=False)
         except (TypeError, OverflowError) as error:
             self.error(str(error))
 
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Leave with exit code 2."""
-        message = self._with_suggestion(shortened(message))
+        """Exit with code 2 and a one-line error."""
+        message = self._with_suggestion(shorten_error(message))
         found = re.search(r'key "([^"]+)"', message)
         key = f"{found[1]}." if found else "?"
         is_about_a_flag = any(f"--{flag}" in message or f"{flag}.".startswith(key) for flag in self._flags)
         super().error(message if is_about_a_flag or not self._files else f"{', '.join(self._files)}: {message}")
 
     def _with_suggestion(self, message: str) -> str:
-        """Add the flag that an unknown one was probably meant to be."""
+        """Append the closest known flag to an error about an unknown one."""
         unknown = re.match(r"(?i)unrecognized arguments: --([^ =]+)", message)
         known: list[str] = list(self.get_defaults().keys()) if unknown else []
-        nearest = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.8) if unknown else []
-        return f"{message}; did you mean --{nearest[0]}?" if nearest else message
+        closest = difflib.get_close_matches(unknown[1], known, n=1, cutoff=0.8) if unknown else []
+        return f"{message}; did you mean --{closest[0]}?" if closest else message
 
 
-def shortened(message: str) -> str:
-    """An error message of jsonargparse, without its explanations of every type that a value is not."""
+def shorten_error(message: str) -> str:
+    """Reduce an error message of jsonargparse to the expected types and the value."""
     message = re.sub(r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message)
     union = r"(?s)(- [^\n]*\s+)*Does not validate against any of the Union subtypes\s+Subtypes: \[([^\n]*)\]"
     return re.sub(union, _expected_types, message)
 
 
-def first_reason(message: str) -> str:
-    """Of an explanation why a value is of none of several types, what the first of them has against it."""
+def first_union_error(message: str) -> str:
+    """Reduce an error message about a Union type to the error of its first member."""
     return re.sub(r"(?s)^.* Union subtypes.*?Errors:\n  - (.*?)\n(?:  - |Given).*$", r"\1", message)
 
 

@@ -1,4 +1,4 @@
-"""The flags that a checkpoint brings with it, and those that it leaves no choice in."""
+"""Flags saved in a checkpoint, and those among them that cannot be changed."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -9,44 +9,45 @@ from minillm.checkpoint.validation import Checkpoint
 from minillm.config import ModelConfig
 from minillm.errors import fail
 
-FREE = ("vocab_size", "context_length", "dropout", "zero_init")  # of the data, or without a trace in trained weights
-SHAPES = [f"model.{field.name}" for field in fields(ModelConfig) if field.name not in FREE]
-FIXED_BY_WEIGHTS = (*SHAPES, "data.vocab_size")
+# fields of ModelConfig that come from the data, or that trained weights do not depend on
+CHANGEABLE_FIELDS = ("vocab_size", "context_length", "dropout", "zero_init")
+ARCHITECTURE_FLAGS = [f"model.{field.name}" for field in fields(ModelConfig) if field.name not in CHANGEABLE_FIELDS]
+FIXED_BY_WEIGHTS = (*ARCHITECTURE_FLAGS, "data.vocab_size")
 FIXED_BY_RUN = (*FIXED_BY_WEIGHTS, "data.context_length", "model.optimizer", "seed_everything")
 
 
-def check_fits(settings: Any, saved: dict[str, Any], names: Iterable[str], path: Path) -> None:
-    """Refuse flags that differ from a checkpoint's where its weights, tokenizer or run leave no choice.
+def check_compatible(settings: Any, saved: dict[str, Any], names: Iterable[str], path: Path) -> None:
+    """Exit with an error if a flag contradicts the weights, the tokenizer or the run of a checkpoint.
 
     Args:
         settings: All flags.
-        saved: Those of the checkpoint; one that it does not have is not compared.
+        saved: The flags of the checkpoint; a flag that is missing here is not compared.
         names: The flags that must be equal.
-        path: The checkpoint's, for the message.
+        path: The path of the checkpoint, for the error message.
     """
     for name in names:
         if name in saved and settings[name] != saved[name]:
-            has = "characters as tokens" if name == "data.vocab_size" and saved[name] is None else saved[name]
-            fail(f"--{name} {settings[name]} does not fit {path}, trained with {has}: leave it out")
+            value = "character tokens" if name == "data.vocab_size" and saved[name] is None else saved[name]
+            fail(f"--{name} {settings[name]} does not match {path}, trained with {value}: leave it out")
     if settings.data.tokenizer is not None:
-        fail(f"--data.tokenizer is in {path} already: leave it out")
+        fail(f"--data.tokenizer is not allowed, because {path} contains its tokenizer: leave it out")
 
 
 def saved_flags(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The flags that a checkpoint was trained with, of the model, the data and the seed.
+    """Return the flags of the model, the data and the seed that a checkpoint was trained with.
 
     Returns:
-        Values by the names of their flags; those of another version can be unknown here.
+        Values by flag name; flags saved by another version may not exist in this one.
     """
     model = {**asdict(checkpoint.config), **checkpoint.hyper_parameters}
     saved = {f"model.{name}": value for name, value in model.items()}
     saved["data.context_length"] = saved.pop("model.context_length")
-    del saved["model.vocab_size"]  # comes with the tokenizer
+    del saved["model.vocab_size"]  # given by the tokenizer
     saved |= {f"data.{name}": value for name, value in checkpoint.data.items()}
     return {**saved, "seed_everything": checkpoint.seed}
 
 
 def shape_flags(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The flags that give a model the shape of a checkpoint's."""
+    """Return the flags that determine the weight shapes of a checkpoint's model."""
     saved = saved_flags(checkpoint)
     return {name: saved[name] for name in (*FIXED_BY_WEIGHTS, "data.context_length") if name in saved}

@@ -1,4 +1,4 @@
-"""`serve`: the API and the page, until a signal ends them."""
+"""`serve`: run the HTTP server with the API and the web page until a signal stops it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import socket
 import sys
 from dataclasses import fields
 
-from minillm.errors import OneLineErrors, exit_on_wrong_input
+from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
 from minillm.serve.limits import Limits
 
-SHUTDOWN_SECONDS = 10.0  # seconds that texts in the making have after a signal
+SHUTDOWN_SECONDS = 10.0  # time for running requests to finish after a signal
 
 
 def run(args: list[str]) -> None:
     """Run `serve`.
 
     Args:
-        args: The command line, from the subcommand on.
+        args: The command line, starting with the subcommand.
     """
     options = _parser().parse_args(args[1:])
     with exit_on_wrong_input():
         limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
         key = os.environ.get("MINILLM_API_KEY") if options.api_key is None else options.api_key
         if key is not None and not re.fullmatch("[!-~]+", key):
-            raise ValueError("--api_key or MINILLM_API_KEY must be letters, digits and signs of ASCII, at least one")
-        from minillm.checkpoint.find import find_checkpoint  # only now: --help needs none of it
+            raise ValueError("--api_key or MINILLM_API_KEY must be one or more printable ASCII characters, no spaces")
+        from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
         from minillm.generation.load import load_numpy
 
         path = find_checkpoint(options.ckpt_path)
@@ -38,54 +38,54 @@ def run(args: list[str]) -> None:
             from minillm.serve.server import Server
         except ModuleNotFoundError as error:
             raise ValueError(f"serve needs {error.name}: pip install 'minillm[web]'") from error
-        listening = _listen(options.host, options.port)
+        server_socket = _listen(options.host, options.port)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("minillm.access").setLevel(logging.INFO)
     app = create_app(path, limits, key)
-    with listening:
-        Server(app, SHUTDOWN_SECONDS).run([listening])
+    with server_socket:
+        Server(app, SHUTDOWN_SECONDS).run([server_socket])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="minillm serve",
-        description="Serve a page and an API (OpenAI's completions) to talk to trained models.",
+        description="Serve trained models with a web page and an API that is compatible with OpenAI's completions.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("--ckpt_path", default="best", help="a checkpoint file, a run folder, or best or last of the newest run")
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0 lets other machines in")
-    add("--port", type=int, default=8000, help="0 takes a free one")
-    add("--api_key", help="what clients have to show; without the flag, MINILLM_API_KEY of the environment")
+    add("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from other machines")
+    add("--port", type=int, default=8000, help="port to listen on; 0 chooses a free one")
+    add("--api_key", help="API key that clients must send; without it, the environment variable MINILLM_API_KEY")
     add(
         "--max_batch_size",
         type=int,
         default=Limits.max_batch_size,
-        help="texts that a model makes at the same time",
+        help="maximum number of sequences that a model generates concurrently",
     )
     add(
         "--max_waiting",
         type=int,
         default=Limits.max_waiting,
-        help="texts that may wait; more get a 503",
+        help="maximum number of queued sequences; further requests get status 503",
     )
-    add("--max_seconds", type=float, default=Limits.max_seconds, help="after which a request is given up")
-    add("--num_workers", type=int, default=Limits.num_workers, help="processes that make a model's texts")
+    add("--max_seconds", type=float, default=Limits.max_seconds, help="request timeout in seconds")
+    add("--num_workers", type=int, default=Limits.num_workers, help="number of worker processes per model")
     return parser
 
 
-class _Parser(OneLineErrors, argparse.ArgumentParser):
+class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
     pass
 
 
 def _listen(host: str, port: int) -> socket.socket:
     if not host:
-        raise ValueError("--host is empty; 0.0.0.0 would let other machines in")
+        raise ValueError("--host is empty: pass 127.0.0.1, or 0.0.0.0 to accept connections from other machines")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, TypeError) as error:
-        number = getattr(error, "errno", None) or 0
-        why = os.strerror(number) if number > 0 else error
-        raise ValueError(f"cannot listen at {host} port {port}: {why}; give another --host or --port") from error
+        code = getattr(error, "errno", None) or 0
+        reason = os.strerror(code) if code > 0 else error
+        raise ValueError(f"cannot listen on {host} port {port}: {reason}; pass another --host or --port") from error

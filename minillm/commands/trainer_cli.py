@@ -1,4 +1,4 @@
-"""LightningCLI with this project's defaults, links, loggers and callbacks."""
+"""LightningCLI with the defaults, argument links, loggers and callbacks of this project."""
 
 import os
 import sys
@@ -28,24 +28,24 @@ from minillm.callbacks.random_states import RandomStates
 from minillm.callbacks.samples import Samples
 from minillm.callbacks.training_metrics import TrainingMetrics
 from minillm.checkpoint.config_yaml import read_config
-from minillm.checkpoint.find import find_checkpoint, open_to_resume
+from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume
 from minillm.checkpoint.format import FORMAT
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 from minillm.commands.exit_messages import exit_on_early_signal
-from minillm.commands.parser import Parser, first_reason
-from minillm.commands.saved_flags import FIXED_BY_RUN, FIXED_BY_WEIGHTS, check_fits, saved_flags, shape_flags
+from minillm.commands.parser import Parser, first_union_error
+from minillm.commands.saved_flags import FIXED_BY_RUN, FIXED_BY_WEIGHTS, check_compatible, saved_flags, shape_flags
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.training.fine_tuning import initialize_from
-from minillm.training.hardware import check_size, fastest_precision
+from minillm.training.hardware import check_memory, fastest_precision
 from minillm.training.module import LanguageModel
 from minillm.training.resume import epochs_done
 
 
 class MiniLLMCLI(LightningCLI):
-    """LightningCLI where shared settings are given once, and a checkpoint brings its own.
+    """LightningCLI that links shared settings and takes defaults from the checkpoint.
 
     Args:
         command: `fit`, `validate` or `test`.
@@ -57,34 +57,34 @@ class MiniLLMCLI(LightningCLI):
 
     def __init__(self, command: str, flags: list[str]) -> None:
         self.command = command
-        self.checkpoint: Checkpoint | None = None  # to resume from, or to measure; until the Trainer has it
+        self.checkpoint: Checkpoint | None = None  # to resume or evaluate; None again once the Trainer has it
         self.resumed_step: int | None = None
-        self.base: Checkpoint | None = None  # to take the initial weights from
-        self.resumed_run: RunFolder | None = None
+        self.base: Checkpoint | None = None  # source of the initial weights in fine-tuning
+        self.resumed_run: RunFolder | None = None  # None if the run continues in a new folder
         version = f"minillm=={__version__}, torch=={torch.__version__}, lightning=={lightning.__version__}"
         super().__init__(
             LanguageModel,
             TextDataModule,
-            save_config_callback=None,  # ours leaves out what is about this one command
+            save_config_callback=None,  # ConfigFile saves it, without --ckpt_path
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=1337,
             parser_class=Parser,
             parser_kwargs={"prog": f"minillm {command}", "allow_abbrev": False, "dump_header": [version]},
-            auto_configure_optimizers=False,  # the module's own, not a choice of any optimizer
-            load_from_checkpoint_support=False,  # checkpoints hold plain values
+            auto_configure_optimizers=False,  # the module configures its optimizer
+            load_from_checkpoint_support=False,  # checkpoints contain plain values only
             args=flags,
             run=False,
         )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what stands at the top of a configuration."""
+        """Add the top-level settings of a configuration."""
         parser.add_argument("--format", type=int, default=FORMAT)
         parser.add_argument("--name", type=str, default="minillm")
         parser.add_argument("--version", type=int | str | None, default=None)
         super().add_default_arguments_to_parser(parser)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the configurable callbacks, the links, and what is about the command."""
+        """Add the configurable callbacks, the argument links, `--init_from` and `--ckpt_path`."""
         parser.add_argument("--init_from", type=str | None, default=None)
         parser.add_argument("--ckpt_path", type=str | None, default=None)
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
@@ -96,14 +96,14 @@ class MiniLLMCLI(LightningCLI):
             parser.link_arguments("data", target, compute_fn=get, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; with a checkpoint, its settings are the defaults, and what is given has to fit its weights."""
+        """Parse the flags; with a checkpoint, its settings are the defaults, and the flags must match its weights."""
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
-        given = self.config.ckpt_path
-        asked = any(word.partition("=")[0] == "--init_from" for word in args)
-        if asked and (self.command != "fit" or given is not None):
-            other = "--ckpt_path resumes a run" if self.command == "fit" else f"{self.command} measures --ckpt_path"
-            fail(f"--init_from begins a new run of fit with old weights, but {other}: leave it out")
-        if self.command == "fit" and given is None:
+        ckpt_path = self.config.ckpt_path
+        has_init_from = any(word.partition("=")[0] == "--init_from" for word in args)
+        if has_init_from and (self.command != "fit" or ckpt_path is not None):
+            other = "--ckpt_path resumes a run" if self.command == "fit" else f"{self.command} evaluates --ckpt_path"
+            fail(f"--init_from initializes a new run of fit, but {other}: leave out --init_from")
+        if self.command == "fit" and ckpt_path is None:
             if self.config.init_from is not None:
                 self._parse_with_base(parser, args)
             else:
@@ -111,25 +111,26 @@ class MiniLLMCLI(LightningCLI):
         elif self.command == "fit":
             self._parse_to_resume(parser, args)
         else:
-            self._parse_to_measure(parser, args)
+            self._parse_to_evaluate(parser, args)
         self._check_run_settings()
 
-    def _parse_to_measure(self, parser: LightningArgumentParser, args: Any) -> None:
+    def _parse_to_evaluate(self, parser: LightningArgumentParser, args: Any) -> None:
         with exit_on_wrong_input():
             path = find_checkpoint("best" if self.config.ckpt_path is None else self.config.ckpt_path)
             self.checkpoint = read_checkpoint(path, torch.tensor)
         self._parse_with_checkpoint(parser, args, self.checkpoint, {})
 
     def _parse_to_resume(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse again; continue in the run folder, unless another is asked for or that run has more steps."""
+        """Parse again; resume in the same run folder, unless the flags name another or that run has more steps."""
         with exit_on_wrong_input():
-            self.checkpoint, run = open_to_resume(self.config.ckpt_path, torch.tensor)
+            self.checkpoint, run = read_checkpoint_to_resume(self.config.ckpt_path, torch.tensor)
         self.resumed_step = self.checkpoint.step
-        place = RunFolder.of(self.checkpoint.path)
-        self._parse_with_checkpoint(parser, args, self.checkpoint, {} if place is None else {"name": place.name})
+        saved_run = RunFolder.of(self.checkpoint.path)
+        defaults = {} if saved_run is None else {"name": saved_run.name}
+        self._parse_with_checkpoint(parser, args, self.checkpoint, defaults)
         with exit_on_wrong_input(KeyError, TypeError):
-            self._leave_if_finished(self.checkpoint)
-        if run is not None and self._is_in_its_place(run):
+            self._exit_if_finished(self.checkpoint)
+        if run is not None and self._resumes_in_place(run):
             self.resumed_run = run
             with exit_on_wrong_input():
                 self.config.init_from = read_config(run.config)[0].get("init_from")
@@ -141,18 +142,19 @@ class MiniLLMCLI(LightningCLI):
         known = {name: value for name, value in saved.items() if name in self.config}
         if unknown := saved.keys() - known.keys():
             names = ", ".join(sorted(unknown))
-            warnings.warn(f"{checkpoint.path} has settings of another version: {names}", stacklevel=2)
+            message = f"{checkpoint.path} has settings of another version, which have no effect: {names}"
+            warnings.warn(message, stacklevel=2)
         assert isinstance(parser, Parser)
         parser.check_settings(known, checkpoint.path)
         parser.set_defaults({**known, **defaults})
         self.config = parser.parse_args(args)
         self.config.ckpt_path = str(checkpoint.path)
-        if isinstance(self.config.seed_everything, bool) or self.command != "fit":  # to measure, any will do
+        if isinstance(self.config.seed_everything, bool) or self.command != "fit":  # no effect on evaluation
             self.config.seed_everything = checkpoint.seed
-        check_fits(self.config, known, FIXED_BY_RUN, checkpoint.path)
+        check_compatible(self.config, known, FIXED_BY_RUN, checkpoint.path)
 
     def _parse_with_base(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse again; the shape of the model is that of the checkpoint whose weights it begins with."""
+        """Parse again for fine-tuning; the weight shapes are those of the checkpoint that initializes the model."""
         with exit_on_wrong_input():
             path = find_checkpoint(self.config.init_from)
             self.base = read_checkpoint(path, torch.tensor)
@@ -160,25 +162,25 @@ class MiniLLMCLI(LightningCLI):
         parser.set_defaults({**saved, "data.grow_tokenizer": True})
         self.config = parser.parse_args(args)
         self.config.init_from = str(path)
-        check_fits(self.config, saved, FIXED_BY_WEIGHTS, path)
+        check_compatible(self.config, saved, FIXED_BY_WEIGHTS, path)
         context_length, positions = self.config.data.context_length, self.base.config.context_length
         if self.config.model.position == "learned" and context_length > positions:
             fail(
-                f"--data.context_length {context_length} is more than the {positions} positions that {path} has "
-                "learned: give no more (a model with rotary positions takes any number)"
+                f"--data.context_length {context_length} exceeds the {positions} learned position embeddings of {path}:"
+                f" pass at most {positions} (rotary positions have no such limit)"
             )
 
-    def _leave_if_finished(self, checkpoint: Checkpoint) -> None:
+    def _exit_if_finished(self, checkpoint: Checkpoint) -> None:
         trainer = self.config.trainer
         if checkpoint.step >= trainer.max_steps > 0 or (
             (trainer.max_epochs or 0) > 0 and epochs_done(checkpoint.content) >= trainer.max_epochs
         ):
-            more = "(--trainer.max_steps or max_epochs gives more)"
-            print(f"{checkpoint.path} is at step {checkpoint.step}: nothing is left to train {more}")
+            hint = "(to continue, raise --trainer.max_steps or max_epochs)"
+            print(f"{checkpoint.path} is at step {checkpoint.step}: training is complete {hint}")
             sys.exit(0)
 
-    def _is_in_its_place(self, run: RunFolder) -> bool:
-        """Whether no other name, version or root folder than that of a run is asked for."""
+    def _resumes_in_place(self, run: RunFolder) -> bool:
+        """Whether the name, version and root folder in the settings are those of a run."""
         version, root = self.config.version, self.config.trainer.default_root_dir
         return (
             self.config.name == run.name
@@ -187,48 +189,48 @@ class MiniLLMCLI(LightningCLI):
         )
 
     def _check_run_settings(self) -> None:
-        """Refuse a folder or a seed that is out of range like any other wrong setting."""
+        """Exit with an error on an invalid name, version or seed."""
         for name, value in (("name", self.config.name), ("version", self.config.version)):
             path = PurePath("" if name == "name" and value is None else str(value))
             if not path.parts or path.is_absolute() or ".." in path.parts:
-                fail(f"{name} must be that of a folder below {RUNS_FOLDER}, got {value!r}")
+                fail(f"{name} must be a relative path below {RUNS_FOLDER}, got {value!r}")
         self.config.name = PurePath(self.config.name).as_posix()
-        if self.config.seed_everything is False:  # a run without a seed could not be resumed
+        if self.config.seed_everything is False:  # a run needs a seed to be resumable
             self.config.seed_everything = True
         if not 0 <= self.config.seed_everything < 2**32:
             fail(f"seed_everything must be from 0 to {2**32 - 1}, got {self.config.seed_everything}")
 
     def before_instantiate_classes(self) -> None:
-        """Settle what depends on the machine, on the command and on the checkpoint."""
+        """Check the settings, choose the precision for the hardware, and insert the checkpoint's tokenizer."""
         settings = self.config
         check_trainer(settings.trainer)
         check_schedule(settings.model.schedule, settings.trainer)
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
-            check_size(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
+            check_memory(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
-        self.to_repeat = settings.clone()  # without what is about this one command
-        self.to_repeat.pop("ckpt_path")
+        self.run_config = settings.clone()  # for config.yaml, which repeats the run
+        self.run_config.pop("ckpt_path")
         if self.checkpoint is not None:
             settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
         if self.base is not None:
             settings.data.tokenizer = self.base.tokenizer
 
     def instantiate_classes(self) -> None:
-        """Build everything; what goes wrong here was configured wrongly."""
+        """Build the data module, the model and the Trainer; report their errors as errors of the configuration."""
         with exit_on_early_signal(), exit_on_wrong_input(MisconfigurationException):
             try:
                 self.config_init = self.parser.instantiate(self.config)
                 self.datamodule, self.model = self.config_init.data, self.config_init.model
                 self.trainer = self.instantiate_trainer()
             except ValueError as error:
-                raise ValueError(first_reason(str(error))) from error
+                raise ValueError(first_union_error(str(error))) from error
             if self.base is not None:
                 initialize_from(self.base.weights, self.model.model)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the Trainer: to train, with our loggers and callbacks; to measure, with a progress bar alone."""
+        """Build the Trainer, for training with loggers and callbacks, for evaluation with a progress bar only."""
         callbacks, loggers = self._callbacks(), self._loggers() if self.command == "fit" else False
         trainer = super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.checkpoint)
@@ -238,26 +240,26 @@ class MiniLLMCLI(LightningCLI):
         return trainer
 
     def _loggers(self) -> list[Logger]:
-        """The loggers of the run folder, which come first, and those that are given."""
+        """Return the loggers of the run folder, followed by those of `--trainer.logger`."""
         step = self.resumed_step or 0
         if self.resumed_run is not None:
             path = self.resumed_run.path
             save_dir, name, version = os.path.relpath(path.parent.parent), path.parent.name, path.name
-            purge_step = step + 1  # what the curves show after it comes again
+            purge_step = step + 1  # drops the events of later steps, which are logged again
         else:
             save_dir = Path(self.config.trainer.default_root_dir or "", RUNS_FOLDER)
             name, version, purge_step = self.config.name, self.config.version, None
         tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
-        given: Any = self.config_init.trainer.logger
-        others: list[Logger] = [] if given in (None, True, False) else _listed(given)
+        configured: Any = self.config_init.trainer.logger
+        others: list[Logger] = [] if configured in (None, True, False) else _as_list(configured)
         return [tensorboard, MetricsCSVLogger(RunFolder(Path(tensorboard.log_dir)), step), *others]
 
     def _callbacks(self) -> list[Callback]:
-        """The callbacks that are given, and those that are always on."""
+        """Return the callbacks of `--trainer.callbacks`, followed by the built-in ones."""
         settings = self.config_init.trainer
-        callbacks: list[Callback] = _listed(settings.callbacks or [])
+        callbacks: list[Callback] = _as_list(settings.callbacks or [])
         if self.command == "fit":
-            config = ConfigFile(self.parser.dump(self.to_repeat, skip_unset=False), self.resumed_step or 0)
+            config = ConfigFile(self.parser.dump(self.run_config, skip_unset=False), self.resumed_step or 0)
             callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation()]
         if self.base is not None:
             callbacks.append(Forgetting(self.base, self.datamodule))
@@ -267,10 +269,9 @@ class MiniLLMCLI(LightningCLI):
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """The callback that saves checkpoints."""
+        """Return the callback that saves checkpoints."""
         return next(callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, Checkpoints))
 
 
-def _listed(given: Any) -> list[Any]:
-    """One or several values as a new list."""
-    return [*given] if type(given) is list else [given]
+def _as_list(value: Any) -> list[Any]:
+    return [*value] if type(value) is list else [value]

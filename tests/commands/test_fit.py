@@ -28,7 +28,7 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
-def test_a_run_folder_holds_what_is_promised(in_smoke_run: Path):
+def test_run_folder_contains_the_documented_files(in_smoke_run: Path):
     names = {file.relative_to(in_smoke_run).as_posix() for file in in_smoke_run.rglob("*") if file.is_file()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
@@ -37,7 +37,7 @@ def test_a_run_folder_holds_what_is_promised(in_smoke_run: Path):
     }  # fmt: skip
 
 
-def test_metrics_have_their_names_and_steps(in_smoke_run: Path):
+def test_metrics_csv_has_the_documented_columns_and_steps(in_smoke_run: Path):
     rows = metrics(in_smoke_run)
     assert {"step", "train_loss", "val_loss", "val_perplexity", "val_bits_per_char", "lr", "chars_per_second"} <= rows[
         0
@@ -49,14 +49,14 @@ def test_metrics_have_their_names_and_steps(in_smoke_run: Path):
     assert losses[1] < losses[0] < 4.2
 
 
-def test_samples_show_the_same_seed_at_every_validation(in_smoke_run: Path):
+def test_samples_md_has_a_section_per_validation(in_smoke_run: Path):
     text = (in_smoke_run / "samples.md").read_text(encoding="utf-8")
     steps = re.findall(r"^## Step (\d+), val_loss \d\.\d{4}$", text, re.MULTILINE)
     assert steps == ["10", "20"]
     assert len(re.findall(r"^    ", text, re.MULTILINE)) >= 2
 
 
-def test_checkpoints_hold_plain_values_of_the_right_moment(in_smoke_run: Path):
+def test_checkpoints_contain_plain_values_of_the_last_step(in_smoke_run: Path):
     rows = [row for row in metrics(in_smoke_run) if row["val_loss"]]
     best = torch.load(in_smoke_run / "checkpoints" / "best.ckpt", weights_only=True)
     last = torch.load(in_smoke_run / "checkpoints" / "last.ckpt", weights_only=True)
@@ -64,14 +64,14 @@ def test_checkpoints_hold_plain_values_of_the_right_moment(in_smoke_run: Path):
     assert best["callbacks"]["Checkpoints"]["best_val_loss"] == min(float(row["val_loss"]) for row in rows)
 
 
-def test_validate_repeats_the_number_of_the_training(in_smoke_run: Path, minillm: Run):
+def test_validate_reproduces_the_val_loss_of_the_training_run(in_smoke_run: Path, minillm: Run):
     code, out, _ = minillm("validate", "--ckpt_path", "last", "--trainer.limit_val_batches", 20, "--data.batch_size", 8)
     printed = float(re.findall(r"val_loss\s*│\s*([\d.]+)", out)[0])
     assert code == 0
     assert printed == pytest.approx(float(metrics(in_smoke_run)[-1]["val_loss"]), rel=1e-6)
 
 
-def test_val_loss_is_that_of_the_whole_validation_text(in_smoke_run: Path, minillm: Run):
+def test_val_loss_is_the_mean_over_the_whole_validation_text(in_smoke_run: Path, minillm: Run):
     out = minillm("validate", "--trainer.precision", "32-true")[1]
     printed = float(re.findall(r"val_loss\s*│\s*([\d.]+)", out)[0])
     model, tokenizer = load("best")
@@ -80,19 +80,19 @@ def test_val_loss_is_that_of_the_whole_validation_text(in_smoke_run: Path, minil
     total = 0.0
     with torch.no_grad():
         for start in range(0, len(ids) - 1, 16):
-            chances = model(ids[None, start : start + 16][:, : len(ids) - 1 - start])[0].log_softmax(dim=-1)
+            log_probs = model(ids[None, start : start + 16][:, : len(ids) - 1 - start])[0].log_softmax(dim=-1)
             targets = ids[start + 1 : start + 17]
-            total -= chances.gather(1, targets[:, None]).sum().item()
+            total -= log_probs.gather(1, targets[:, None]).sum().item()
     assert printed == pytest.approx(total / (len(ids) - 1), rel=1e-5)
 
 
-def test_measuring_writes_nothing(in_smoke_run: Path, minillm: Run):
+def test_evaluation_writes_no_files(in_smoke_run: Path, minillm: Run):
     before = sorted(Path().rglob("*"))
     assert minillm("test", "--trainer.limit_test_batches", 2)[0] == 0
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_runs_config_repeats_the_run(in_smoke_run: Path, minillm: Run):
+def test_config_of_a_run_reproduces_the_run(in_smoke_run: Path, minillm: Run):
     code, out, _ = minillm("fit", "--config", in_smoke_run / "config.yaml")
     again = in_smoke_run.with_name(re.findall(r"smoke/(version_\d+)", out)[0])
     assert code == 0
@@ -103,7 +103,7 @@ def test_a_runs_config_repeats_the_run(in_smoke_run: Path, minillm: Run):
     assert settings[0] == settings[1]
 
 
-def test_a_resumed_run_needs_no_flag_of_its_model_or_its_data_again(minillm: Run):
+def test_resumed_run_takes_its_model_and_data_flags_from_the_checkpoint(minillm: Run):
     assert minillm("fit", "--config", SMOKE, "--seed_everything", 7, "--model.learning_rate", 0.01)[0] == 0
     config = Path("lightning_logs/smoke/version_0/config.yaml")
     first = yaml.safe_load(config.read_text())
@@ -125,16 +125,16 @@ def test_gradients_can_be_clipped_and_accumulated(tmp_path: Path, minillm: Run):
     assert re.findall(r"step (\d+)/20  train_loss", out) == ["5", "10", "15", "20"]
 
 
-def test_epochs_see_as_many_batches_each_with_accumulation_too(minillm: Run):
+def test_epochs_have_equal_numbers_of_steps_with_gradient_accumulation(minillm: Run):
     Path("text.txt").write_text("to be or not to be " * 160)
     epochs = ("--trainer.max_steps", -1, "--trainer.max_epochs", 2, "--trainer.accumulate_grad_batches", 3)
     each = ("--trainer.val_check_interval", "null", "--trainer.check_val_every_n_epoch", 1)
     code, out, _ = minillm("fit", "--config", SMOKE, "--data.corpus", "text.txt", *epochs, *each)
     assert code == 0
-    assert re.findall(r"step (\d+)/16  val_loss", out) == ["8", "16"]  # 22 batches an epoch are 8 steps
+    assert re.findall(r"step (\d+)/16  val_loss", out) == ["8", "16"]  # an epoch of 22 batches has 8 steps
 
 
-def test_a_resumed_run_takes_the_learning_rate_that_is_given(minillm: Run):
+def test_learning_rate_flag_takes_effect_in_a_resumed_run(minillm: Run):
     fit = ("fit", "--config", SMOKE)
     assert minillm(*fit)[0] == 0
     assert minillm(*fit, "--ckpt_path", "last", "--trainer.max_steps", 25, "--model.learning_rate", 0.5)[0] == 0
@@ -142,7 +142,7 @@ def test_a_resumed_run_takes_the_learning_rate_that_is_given(minillm: Run):
     assert rates == pytest.approx([3e-4] * 4 + [0.5])
 
 
-def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(tmp_path: Path, minillm: Run):
+def test_run_ending_between_intervals_is_validated_and_saved_at_its_last_step(tmp_path: Path, minillm: Run):
     assert minillm("fit", "--config", SMOKE, "--trainer.max_steps", 3)[0] == 0
     run = tmp_path / "lightning_logs" / "smoke" / "version_0"
     assert [row["step"] for row in metrics(run)] == ["3"]
@@ -150,7 +150,7 @@ def test_a_run_whose_end_is_off_the_grid_is_validated_and_kept_at_its_end(tmp_pa
         assert torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == 3
 
 
-def test_another_text_with_accents_and_emoji_works_from_fit_to_predict(minillm: Run):
+def test_text_with_accents_and_emoji_works_from_fit_to_predict(minillm: Run):
     Path("text.txt").write_text("Über naïve Café-Gäste 🙂 — sí.\n" * 50, encoding="utf-8")
     fit = (
         "fit",
@@ -167,10 +167,10 @@ def test_another_text_with_accents_and_emoji_works_from_fit_to_predict(minillm: 
     code, out, _ = minillm("predict", "--prompt", "Über", "--max_new_tokens", 60, "--temperature", 0)
     assert (code, len(out)) == (0, 60)
     assert "naïve" in out
-    assert minillm("validate")[0] == 0  # the text's name is in the checkpoint
+    assert minillm("validate")[0] == 0  # the checkpoint contains the name of the corpus
 
 
-def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
+def test_progress_is_a_bar_in_a_terminal_and_lines_in_a_pipe(tmp_path: Path):
     fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "10"]
     piped = subprocess.run(fit, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert re.search(r"^step 10/10  train_loss [\d.]+  chars_per_second [\d,.]+$", piped.stdout, re.MULTILINE)
@@ -183,7 +183,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     process = subprocess.Popen(fit, cwd=tmp_path, stdout=inside, stderr=inside)
     os.close(inside)
     shown = b""
-    with suppress(OSError):  # Linux's way to say that the other side has closed
+    with suppress(OSError):  # EIO on Linux when the other side has closed
         while chunk := os.read(terminal, 2**16):
             shown += chunk
     assert process.wait(100) == 0
@@ -192,7 +192,7 @@ def test_a_terminal_gets_a_bar_and_a_pipe_gets_lines(tmp_path: Path):
     assert b"step 10/10" not in shown
 
 
-def test_a_sanity_check_before_training_leaves_no_trace(minillm: Run):
+def test_sanity_check_before_training_does_not_change_the_run(minillm: Run):
     for more in ((), ("--trainer.num_sanity_val_steps", 2)):
         assert minillm("fit", "--config", SMOKE, *more)[0] == 0
     first, second = (Path("lightning_logs/smoke", name) for name in ("version_0", "version_1"))

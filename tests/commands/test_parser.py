@@ -1,4 +1,4 @@
-"""The messages of jsonargparse, as they are shown: a test a kind, which fails when an upgrade words it differently."""
+"""Shortened error messages of jsonargparse: one case per kind, which fails when an upgrade changes the wording."""
 
 import re
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Refused = Callable[..., str]
         (("--config", "./none.yaml"), r"File does not exist: .*none\.yaml"),
     ],
 )
-def test_a_wrong_value_is_said_without_an_essay(flags: tuple[str, ...], message: str, refused: Refused):
+def test_error_about_a_wrong_value_is_short(flags: tuple[str, ...], message: str, refused: Refused):
     assert re.search(message, refused("fit", *flags).rstrip(), re.IGNORECASE)
 
 
-def test_an_error_names_the_configuration_file_unless_it_is_about_a_flag(refused: Refused):
+def test_error_names_the_configuration_file_unless_it_is_about_a_flag(refused: Refused):
     Path("mine.yaml").write_text("model: {num_layers: two}\n")
     assert refused("fit", "--config", "mine.yaml").startswith("minillm: error: mine.yaml: ")
     Path("mine.yaml").write_text("model: {num_layers: 2}\n")

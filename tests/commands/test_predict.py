@@ -16,10 +16,10 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def _in_smoke_run(in_smoke_run: Path):
-    """Every test here has a trained model at hand."""
+    """Run every test in a working folder with a trained model."""
 
 
-def test_stdout_is_the_generated_text_alone_and_a_seed_repeats_it(minillm: Run):
+def test_stdout_is_only_the_generated_text_and_a_seed_reproduces_it(minillm: Run):
     arguments = (
         "predict",
         "--ckpt_path",
@@ -39,15 +39,15 @@ def test_stdout_is_the_generated_text_alone_and_a_seed_repeats_it(minillm: Run):
     assert minillm(*arguments) == (code, out, err)
 
 
-def test_the_replay_command_on_stderr_makes_the_same_text(minillm: Run):
+def test_replay_command_on_stderr_generates_the_same_text(minillm: Run):
     code, out, err = minillm(
         "predict", "--prompt=-it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
     )
-    replay = shlex.split(err.split("minillm ", 1)[1].split("\nlongest run")[0])
+    replay = shlex.split(err.split("minillm ", 1)[1].split("\nmemorization check")[0])
     assert minillm(*replay)[:2] == (code, out)
 
 
-def test_samples_have_seeds_that_follow_each_other_and_can_be_had_alone(minillm: Run, tmp_path: Path):
+def test_samples_have_consecutive_seeds_and_can_be_generated_individually(minillm: Run, tmp_path: Path):
     output = tmp_path / "samples.jsonl"
     code, out, err = minillm(
         "predict", "--prompt", "A", "--max_new_tokens", 20, "--num_samples", 3, "--seed", 7, "--output", output
@@ -61,55 +61,55 @@ def test_samples_have_seeds_that_follow_each_other_and_can_be_had_alone(minillm:
     assert minillm("predict", "--prompt", "A", "--max_new_tokens", 20, "--seed", 8)[1] == lines[1]["text"]
 
 
-def test_prompts_come_from_a_file_one_a_line(minillm: Run, tmp_path: Path):
+def test_prompt_file_has_one_prompt_per_line(minillm: Run, tmp_path: Path):
     (tmp_path / "prompts.txt").write_text("ROMEO:\n\nJULIET:\n", encoding="utf-8")
     output = tmp_path / "samples.jsonl"
     minillm("predict", "--prompt_file", tmp_path / "prompts.txt", "--max_new_tokens", 5, "--output", output)
     assert [json.loads(line)["prompt"] for line in output.read_text().splitlines()] == ["ROMEO:", "JULIET:"]
 
 
-def test_stdin_is_the_prompt_where_none_is_given(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+def test_prompt_is_read_from_stdin_by_default(minillm: Run, monkeypatch: pytest.MonkeyPatch):
     expected = minillm("predict", "--prompt", "O, ", "--max_new_tokens", 20, "--seed", 3)[1]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"O, ")))
     assert minillm("predict", "--max_new_tokens", 20, "--seed", 3)[1] == expected
 
 
-def test_a_long_prompt_is_read_whole_and_not_repeated(minillm: Run, monkeypatch: pytest.MonkeyPatch):
+def test_long_prompt_is_accepted_and_left_out_of_the_replay_command(minillm: Run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"O" * 10_000_000)))
     code, out, err = minillm("predict", "--max_new_tokens", 5)
     assert (code, len(out)) == (0, 5)
     assert len(err) < 500
 
 
-def test_a_full_disk_is_said_in_a_line():
+def test_full_disk_on_stdout_is_a_one_line_error():
     command = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 5 > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "minillm: error: stdout: No space left on device"
 
 
-def test_a_reader_that_leaves_early_is_no_error(in_smoke_run: Path):
+def test_closed_pipe_is_not_an_error(in_smoke_run: Path):
     command = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 3000 | head -c 3"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(done.stdout)) == (0, 3)
     assert "Error" not in done.stderr
 
 
-def test_a_closed_stdin_is_no_prompt_and_a_closed_stdout_is_refused():
+def test_closed_stdin_is_an_empty_prompt_and_closed_stdout_an_error():
     predict = f"{shlex.quote(sys.executable)} -m minillm predict --max_new_tokens 5"
     done = subprocess.run(["bash", "-c", f"{predict} <&-"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, len(done.stdout)) == (0, 5)
     done = subprocess.run(["bash", "-c", f"{predict} >&-"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, "minillm: error: stdout is closed: there is nowhere to write to\n")
+    assert (done.returncode, done.stderr) == (2, "minillm: error: stdout is closed: redirect it to a file or a pipe\n")
 
 
-def test_with_a_closed_stderr_stdout_is_still_the_text_alone():
+def test_stdout_is_only_the_generated_text_with_a_closed_stderr():
     predict = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 5 2>&-"
     done = subprocess.run(["bash", "-c", predict], stdout=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, len(done.stdout)) == (0, 5)
 
 
-def test_a_record_that_does_not_fit_on_the_disk_is_said_in_a_line():
+def test_full_disk_on_output_file_is_a_one_line_error():
     predict = f"{shlex.quote(sys.executable)} -m minillm predict --prompt A --max_new_tokens 3000 --output cut.jsonl"
     done = subprocess.run(["bash", "-c", f"ulimit -f 1; {predict}"], capture_output=True, text=True, timeout=60)
     Path("cut.jsonl").unlink()
@@ -117,7 +117,7 @@ def test_a_record_that_does_not_fit_on_the_disk_is_said_in_a_line():
     assert done.stderr.splitlines()[-1].startswith("minillm: error: ")
 
 
-def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(minillm: Run):
+def test_characters_missing_in_the_encoding_of_stdout_are_escaped(minillm: Run):
     Path("text.txt").write_text("ä" * 2000, encoding="utf-8")
     assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")[0] == 0
     predict = [sys.executable, "-m", "minillm", "predict", "--prompt", "ä", "--max_new_tokens", "2"]
@@ -126,16 +126,16 @@ def test_characters_that_the_encoding_of_stdout_lacks_are_escaped(minillm: Run):
     assert (done.returncode, done.stdout) == (0, r"\xe4\xe4")
 
 
-def test_the_longest_run_that_stands_in_the_training_text_is_reported(minillm: Run, tmp_path: Path):
+def test_longest_verbatim_match_with_the_training_text_is_reported(minillm: Run, tmp_path: Path):
     text = minillm("predict", "--prompt", "A", "--max_new_tokens", 60, "--seed", 3)[1]
     (tmp_path / "text.txt").write_text(f"something else {text[10:40]}| and more" + "." * 20)
     flags = ("--prompt", "A", "--max_new_tokens", 60, "--seed", 3, "--output", tmp_path / "out.jsonl")
     _, _, err = minillm("predict", *flags, "--corpus", tmp_path / "text.txt")
-    assert f"longest run that stands in the training text: 30 characters, {text[10:40]!r}" in err
+    assert f"memorization check: longest verbatim match with the training text: 30 characters, {text[10:40]!r}" in err
     assert json.loads((tmp_path / "out.jsonl").read_text())["longest_copy"] == text[10:40]
 
 
-def test_a_training_text_that_is_gone_is_said_once(minillm: Run, own_folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_training_text_is_reported_once(minillm: Run, own_folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(own_folder)
     path = Path("text.txt")
     path.write_text("What is written here?\n" * 40)
@@ -143,13 +143,15 @@ def test_a_training_text_that_is_gone_is_said_once(minillm: Run, own_folder: Pat
     path.unlink()
     code, _, err = minillm("predict", "--prompt", "W", "--max_new_tokens", 20, "--num_samples", 2)
     assert code == 0, err
-    assert err.count("copies are not looked for: corpus 'text.txt' is not here") == 1
+    assert err.count("memorization check skipped: corpus 'text.txt' does not exist") == 1
 
 
-@pytest.mark.parametrize(("way", "prompt", "done"), [("skip", "caf", "skipped"), ("replace", "cafe", "replaced")])
-def test_unknown_characters_can_be_left_out_or_replaced(minillm: Run, way: str, prompt: str, done: str):
+@pytest.mark.parametrize(
+    ("on_unknown", "prompt", "action"), [("skip", "caf", "skipped"), ("replace", "cafe", "replaced")]
+)
+def test_unknown_characters_can_be_skipped_or_replaced(minillm: Run, on_unknown: str, prompt: str, action: str):
     flags = ("--max_new_tokens", 20, "--seed", 1)
-    code, out, err = minillm("predict", "--prompt", "café", "--on_unknown", way, *flags)
-    assert f"{done}, as the model does not know them: 'é'" in err
+    code, out, err = minillm("predict", "--prompt", "café", "--on_unknown", on_unknown, *flags)
+    assert f"{action} characters outside the vocabulary: 'é'" in err
     assert (code, out) == minillm("predict", "--prompt", prompt, *flags)[:2]
-    assert f"--prompt={prompt}" in err  # the command that makes it again
+    assert f"--prompt={prompt}" in err  # replay command

@@ -1,4 +1,4 @@
-"""The run folder is the project's own, whatever loggers are used besides."""
+"""The run folder: its location, its files and resuming in it, also with additional loggers."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from minillm.checkpoint import find as finding
 from minillm.checkpoint.find import find_checkpoint
-from minillm.commands.parser import first_reason
+from minillm.commands.parser import first_union_error
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -22,10 +22,10 @@ RUN = "lightning_logs/smoke/version_0"
 
 
 class MyTensorBoardLogger(TensorBoardLogger):
-    """A logger of somebody's own."""
+    """A user-defined logger."""
 
 
-PROMISED = {"config.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
+DOCUMENTED_FILES = {"config.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"}
 
 
 def files(folder: Path) -> set[str]:
@@ -35,16 +35,16 @@ def files(folder: Path) -> set[str]:
 @pytest.mark.parametrize(
     "logger", [(), ("--trainer.logger=false",), ("--trainer.logger=true",), CSV, TENSORBOARD, LIST], ids=" ".join
 )
-def test_a_run_has_one_folder_with_everything_whatever_loggers_are_added(logger: tuple[str, ...], minillm: Run):
+def test_additional_loggers_do_not_change_the_run_folder(logger: tuple[str, ...], minillm: Run):
     assert minillm(*FIT, *logger)[0] == 0
     (run,) = Path("lightning_logs/smoke").iterdir()
-    assert files(run) >= PROMISED
+    assert files(run) >= DOCUMENTED_FILES
     assert len([name for name in files(run) if name.startswith("events.out.tfevents.")]) == 1
     assert Path("elsewhere").exists() == (len(logger) > 1)
     assert find_checkpoint("best") == run / "checkpoints" / "best.ckpt"
     code, out, _ = minillm(*FIT, *logger, "--ckpt_path", "last", "--trainer.max_steps", 30)
     assert code == 0
-    assert f"from step 20, into {run}\n" in out
+    assert f"from step 20, writing to {run}\n" in out
     assert list(Path("lightning_logs/smoke").iterdir()) == [run]
     assert (run / "config_until_step_20.yaml").exists()
     steps = [line.partition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
@@ -52,7 +52,7 @@ def test_a_run_has_one_folder_with_everything_whatever_loggers_are_added(logger:
     assert re.findall(r"^## Step (\d+)", (run / "samples.md").read_text(), re.MULTILINE) == ["10", "20", "30"]
 
 
-def test_name_version_and_the_root_folder_decide_where_it_is(minillm: Run):
+def test_name_version_and_root_folder_determine_the_run_folder(minillm: Run):
     short = (*FIT, "--trainer.max_steps", 1)
     for flags, folder in (
         (("--name", "a/b"), "lightning_logs/a/b/version_0"),
@@ -61,7 +61,7 @@ def test_name_version_and_the_root_folder_decide_where_it_is(minillm: Run):
         (("--name", "a", "--version", "first"), "lightning_logs/a/first"),
         (("--trainer.default_root_dir", "root"), "root/lightning_logs/smoke/version_0"),
     ):
-        assert f"into {folder}\n" in minillm(*short, *flags)[1]
+        assert f"writing to {folder}\n" in minillm(*short, *flags)[1]
 
 
 @pytest.mark.parametrize(
@@ -69,27 +69,27 @@ def test_name_version_and_the_root_folder_decide_where_it_is(minillm: Run):
     [("--name", "other"), ("--version", 7), ("--trainer.default_root_dir", "root")],
     ids=["name", "version", "root"],
 )
-def test_resuming_in_another_folder_leaves_the_run_as_it_is(
+def test_resuming_in_another_folder_does_not_change_the_old_run(
     flags: tuple[object, ...], in_smoke_run: Path, minillm: Run
 ):
     before = {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()}
     code, out, _ = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 21, *flags)
     assert code == 0
-    assert "from step 20, into lightning_logs/smoke/version_0" not in out
+    assert "from step 20, writing to lightning_logs/smoke/version_0" not in out
     assert {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_of_a_nested_name_is_resumed_in_its_folder(minillm: Run):
+def test_run_with_a_nested_name_resumes_in_its_folder(minillm: Run):
     assert minillm(*FIT, "--name", "a/b")[0] == 0
     code, out, _ = minillm("fit", "--ckpt_path", "last", "--trainer.max_steps", 21, "--trainer.limit_val_batches", 2)
     assert code == 0
-    assert "from step 20, into lightning_logs/a/b/version_0\n" in out
+    assert "from step 20, writing to lightning_logs/a/b/version_0\n" in out
 
 
 @pytest.mark.parametrize(
     "name", ["last", "lightning_logs/smoke/version_0", "lightning_logs/smoke/version_0/checkpoints/last.ckpt"]
 )
-def test_resuming_reads_no_checkpoint_twice(
+def test_resuming_reads_every_checkpoint_once(
     name: str, in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch
 ):
     read, paths = finding.read_checkpoint, []
@@ -104,25 +104,25 @@ def test_resuming_reads_no_checkpoint_twice(
     assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
 
 
-def test_a_logger_whose_package_is_missing_is_said_with_what_to_install():
+def test_error_about_a_missing_logger_package_names_what_to_install():
     message = (
         "Does not validate against any of the Union subtypes\nSubtypes: [<class 'Logger'>, <class 'bool'>]\nErrors:\n"
         "  - Problem with given class_path 'WandbLogger':\n      Requirement 'wandb' not met: `pip install wandb`\n"
         "  - Expected a <class 'bool'>\nGiven value type: <class 'Namespace'>\nGiven value: Namespace()"
     )
-    assert " ".join(first_reason(message).split()) == (
+    assert " ".join(first_union_error(message).split()) == (
         "Problem with given class_path 'WandbLogger': Requirement 'wandb' not met: `pip install wandb`"
     )
 
 
-def test_a_trial_of_one_batch_leaves_nothing_and_touches_nothing(own_folder: Path, minillm: Run):
+def test_fast_dev_run_writes_no_files(own_folder: Path, minillm: Run):
     Path("samples.md").write_text("## Step 7, val_loss 1.0\n\nmine")
     assert minillm(*FIT, "--trainer.fast_dev_run", "true")[0] == 0
     assert Path("samples.md").read_text() == "## Step 7, val_loss 1.0\n\nmine"
     assert list(own_folder.iterdir()) == [own_folder / "samples.md"]
 
 
-def test_another_subclass_of_lightnings_logger_is_not_taken_for_the_run_folders(minillm: Run):
+def test_user_defined_tensorboard_logger_does_not_replace_the_built_in_one(minillm: Run):
     config = (CONFIGS / "smoke.yaml").read_text()
     logger = f"  logger:\n    class_path: {__name__}.MyTensorBoardLogger\n    init_args: {{save_dir: mine}}\n"
     Path("mine.yaml").write_text(config.replace("trainer:\n", f"trainer:\n{logger}"))
@@ -132,14 +132,12 @@ def test_another_subclass_of_lightnings_logger_is_not_taken_for_the_run_folders(
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_run_is_resumed_by_its_own_configuration_wherever_that_stands(
-    swapped: bool, in_smoke_run: Path, minillm: Run
-):
+def test_run_resumes_with_its_own_configuration_in_any_order_of_flags(swapped: bool, in_smoke_run: Path, minillm: Run):
     flags = [("--ckpt_path", RUN), ("--config", f"{RUN}/config.yaml")]
     one, other = reversed(flags) if swapped else flags
     code, out, _ = minillm("fit", *one, *other, "--trainer.max_steps", 25)
     assert code == 0
-    assert f"from step 20, into {RUN}\n" in out
+    assert f"from step 20, writing to {RUN}\n" in out
 
 
 @pytest.mark.parametrize(
@@ -150,24 +148,24 @@ def test_a_run_is_resumed_by_its_own_configuration_wherever_that_stands(
         (".", ("--trainer.default_root_dir", "~/there")),
         (".", ("--name", "with space")),
     ],
-    ids=["below another lightning_logs", "untidy name", "root in the home", "space"],
+    ids=["inside another lightning_logs", "name with extra slashes", "root in the home folder", "name with a space"],
 )
-def test_a_run_is_resumed_in_its_folder_however_that_is_spelled(
+def test_run_resumes_in_its_folder_for_every_spelling_of_the_path(
     folder: str, flags: tuple[str, ...], minillm: Run, monkeypatch: pytest.MonkeyPatch
 ):
     Path(folder).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(folder)
     _, out, _ = minillm(*FIT, *flags)
-    run = re.findall(r"into (.*)$", out, re.MULTILINE)[0]
+    run = re.findall(r"writing to (.*)$", out, re.MULTILINE)[0]
     again = ("fit", "--config", f"{run}/config.yaml", "--ckpt_path", run, "--trainer.max_steps", 25)
     code, out, err = minillm(*again)
     assert (code, err) == (0, "")
-    (where,) = re.findall(r"from step 20, into (.*)$", out, re.MULTILINE)
+    (where,) = re.findall(r"from step 20, writing to (.*)$", out, re.MULTILINE)
     assert Path(where).resolve() == Path(run).resolve()
     assert "--name" not in out
 
 
-def test_the_configuration_that_is_printed_for_a_checkpoint_is_its_own(in_smoke_run: Path, minillm: Run):
+def test_print_config_with_a_checkpoint_prints_the_settings_of_the_checkpoint(in_smoke_run: Path, minillm: Run):
     for flags in (("fit", "--ckpt_path", "last"), ("validate",), ("fit", "--init_from", "best")):
         more = ("--trainer.max_steps", 30) if flags[0] == "fit" else ()
         code, out, err = minillm(*flags, *more, "--print_config")
