@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from minillm import __version__
-from minillm.checkpoint.run_folder import runs_of
+from minillm.checkpoint.run_folder import group_by_run
 from minillm.serve import runs
 from minillm.serve.completions import Answer, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
@@ -128,7 +128,7 @@ async def health(request: Request) -> Health:
 async def list_models(request: Request) -> ModelList:
     """The checkpoints that can be asked for; the default one first."""
     named = request.app.state.models.named()
-    return ModelList(data=[Model(id=name, created=one.written // 10**9) for name, one in named.items()])
+    return ModelList(data=[Model(id=name, created=one.modified_ns // 10**9) for name, one in named.items()])
 
 
 @router.get("/v1/models/{model:path}")
@@ -153,21 +153,21 @@ async def show_attention(wanted: AttentionRequest, request: Request) -> Attentio
     _, weights = await asyncio.to_thread(decoder.logits_and_attention, np.array([ids]))
     rows = weights[wanted.layer, 0, wanted.head].astype(float).round(4).tolist()
     return Attention(
-        tokens=[tokenizer.name(token) for token in ids], weights=[row[: t + 1] for t, row in enumerate(rows)]
+        tokens=[tokenizer.id_to_token(token) for token in ids], weights=[row[: t + 1] for t, row in enumerate(rows)]
     )
 
 
 @router.get("/runs")
 async def list_runs(request: Request) -> RunList:
     """The training runs below `lightning_logs/`, the newest first."""
-    found = runs_of(request.app.state.models.named())
+    found = group_by_run(request.app.state.models.named())
     return RunList(data=[Run(name=name, checkpoints=checkpoints) for name, checkpoints in found.items()])
 
 
 @router.get("/runs/{name:path}")
 async def show_run(name: str, request: Request) -> RunDetails:
     """How a run went: its losses, and what the model wrote on the way."""
-    if name not in runs_of(request.app.state.models.named()):
+    if name not in group_by_run(request.app.state.models.named()):
         raise RefusedError(404, f"there is no run {name[:100]!r}: /runs lists them", "name", "run_not_found")
     return await asyncio.to_thread(runs.details, name)
 

@@ -1,4 +1,4 @@
-"""What goes wrong, in the shape that the convention's clients expect."""
+"""Error responses in the format of OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands between the network and the app: limits, the key, the log."""
+"""ASGI middleware: request limits, authentication and the access log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a server takes on."""
+"""Limits on the load of the server: concurrent sequences, queue length, time and workers."""
 
 import os
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How likely tokens were, in the terms of the completions convention."""
+"""Log probabilities of tokens, in the format of OpenAI's completions API."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pending:
     def __init__(self, tokenizer: Tokenizer, settings: SamplingParams, count: int, processed: bool) -> None:
         self._tokenizer, self._count = tokenizer, count
         self._choice = (settings.temperature, settings.top_k, settings.top_p) if processed else (1.0, None, None)
-        self._decode = tokenizer.stream()
+        self._decode = tokenizer.incremental_decoder()
         self._waiting: deque[tuple[int, TokenLogprobs]] = deque()  # with the characters up to its end
         self._num_chars = self._num_shown = 0
 
@@ -77,9 +77,9 @@ def score(decoder: NumpyDecoder, tokenizer: Tokenizer, ids: Sequence[int], count
         ids: The text.
         count: How many of the likeliest tokens to report.
     """
-    decode, offset, scored = tokenizer.stream(), 0, 1
+    decode, offset, scored = tokenizer.incremental_decoder(), 0, 1
     if ids:
-        yield TokenLogprobs(tokenizer.name(ids[0]), 0)
+        yield TokenLogprobs(tokenizer.id_to_token(ids[0]), 0)
         offset = len(decode(ids[0]))
     context = decoder.config.context_length
     for begin in range(0, max(len(ids) - 1, 0), max(context // 2, 1)):
@@ -101,6 +101,6 @@ def describe(tokenizer: Tokenizer, token: int, likely: Array, count: int) -> Tok
     with np.errstate(divide="ignore"):
         logprobs = np.maximum(np.log(likely), -9999.0)  # JSON has no infinity
     largest = np.argsort(-likely, kind="stable")[:count]
-    top = {tokenizer.name(index): float(logprobs[index]) for index in largest.tolist() if likely[index] > 0}
-    top[tokenizer.name(token)] = float(logprobs[token])
-    return TokenLogprobs(tokenizer.name(token), 0, float(logprobs[token]), top)
+    top = {tokenizer.id_to_token(index): float(logprobs[index]) for index in largest.tolist() if likely[index] > 0}
+    top[tokenizer.id_to_token(token)] = float(logprobs[token])
+    return TokenLogprobs(tokenizer.id_to_token(token), 0, float(logprobs[token]), top)

@@ -21,7 +21,7 @@ def details(run: str) -> RunDetails:
     """How a run went.
 
     Args:
-        run: A name that `runs_of` gave.
+        run: A name that `group_by_run` gave.
     """
     folder = RunFolder(RUNS_FOLDER / run)
     table = csv.DictReader(_content(folder.metrics).splitlines())

@@ -1,4 +1,4 @@
-"""What requests and answers look like: the completions convention of OpenAI, and what the page asks for besides."""
+"""Request and response schemas of the completions API and of the web page."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self

@@ -1,4 +1,4 @@
-"""Where texts are made: a process of its own, as Python would have one that also answers requests wait for itself.
+"""Worker process that generates texts; a process of its own, so that the GIL does not block the HTTP server.
 
 From stdin it reads a line of JSON for each text that is wanted (an `Order`) or not any more (`{"drop": number}`); to
 stdout it writes lines that say what is new: `Piece`s by the numbers of their texts.

@@ -98,7 +98,7 @@ def test_the_same_seed_writes_the_same(page: Page):
 def test_what_is_wrong_is_said(page: Page):
     page.fill("#prompt", "<b>é</b>")
     page.click("#generate")
-    expect(page.get_by_role("alert")).to_contain_text("is not among the 65 that the model knows")
+    expect(page.get_by_role("alert")).to_contain_text("is not in the vocabulary of 65 characters")
     assert page.locator("#text b").count() == 0
     page.fill("#prompt", "A")
     page.fill("#length", "5")
