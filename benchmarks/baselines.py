@@ -1,10 +1,11 @@
-"""What is known of English without any network: n-grams and compressors on the same split, in bits a character.
+"""Baselines without a neural network: n-gram models and compressors on the same split, in bits per character.
 
     python benchmarks/baselines.py [--ckpt_path CKPT ...]
 
-Each knows the training text and is asked for the validation text, and then for the plays that tinyshakespeare has
-nothing of. Checkpoints are measured beside them, in consecutive windows and (`sliding`) in windows that move on by a
-quarter. A compressor's figure is what the second text adds to the size of the first: it goes on learning as it reads.
+All are fitted to the training split and evaluated on the validation split and on the plays that are not in
+tinyshakespeare. Checkpoints are evaluated in consecutive windows and in sliding ones, whose stride is a quarter window.
+A compressor's result is the growth of its output when the text is appended to the training split; unlike the others, it
+also learns from the text that it compresses.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from minillm.data.corpus import TRAIN_FRACTION, load_text
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.load import load
 
-MAX_WORD_CHARACTERS = 6  # n-gram
+MAX_NGRAM_LENGTH = 6
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
     "bz2": lambda data: bz2.compress(data, compresslevel=9),
@@ -31,46 +32,47 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def compressed_bits(compress: Callable[[bytes], bytes], known: str, text: str) -> float:
-    """Bits a character that `text` adds to the compressed size of `known`."""
-    before, whole = (len(compress(part.encode())) for part in (known, known + text))
-    return 8 * (whole - before) / len(text)
+def compressed_bits(compress: Callable[[bytes], bytes], train: str, text: str) -> float:
+    """Return the bits per character that `text` adds to the compressed size of `train`."""
+    before, after = (len(compress(part.encode())) for part in (train, train + text))
+    return 8 * (after - before) / len(text)
 
 
-def ngram_bits(known: str, text: str, longest: int) -> Iterator[float]:
-    """Bits a character of `text` (all but the first) under n-grams of `known`, for n = 1, 2 ... `longest`.
+def ngram_bits(train: str, text: str, max_n: int) -> Iterator[float]:
+    """Yield the bits per character of `text`, except its first, under n-gram models of `train` for n = 1 ... `max_n`.
 
-    Each order is blended with the one below by the method of Witten and Bell 1991 ("The zero-frequency problem"), down
-    to the uniform guess; nothing is tuned: P(c | h) = (count(hc) + kinds(h) P(c | h')) / (count(h) + kinds(h)), where
-    kinds(h) is how many different characters follow h, and h' is h without its first character.
+    The models use Witten-Bell smoothing: P(c | h) = (count(hc) + T(h) P(c | h')) / (count(h) + T(h)), where T(h) is the
+    number of distinct characters after h, and h' is h without its first character, down to the uniform distribution.
+
+    Source: Witten and Bell 1991, "The zero-frequency problem".
     """
-    alphabet = {character: number for number, character in enumerate(sorted(set(known)))}
-    ids = np.array([alphabet[character] for character in known + text], dtype=np.int64)
-    V, begin = len(alphabet), len(known) + 1
+    alphabet = {character: number for number, character in enumerate(sorted(set(train)))}
+    ids = np.array([alphabet[character] for character in train + text], dtype=np.int64)
+    V, start = len(alphabet), len(train) + 1
     probability = np.full(len(text) - 1, 1 / V)
-    for n in range(1, longest + 1):
-        grams = sum(ids[k : len(ids) - n + 1 + k] * V ** (n - 1 - k) for k in range(n))  # number i ends at i + n - 1
+    for n in range(1, max_n + 1):
+        grams = sum(ids[k : len(ids) - n + 1 + k] * V ** (n - 1 - k) for k in range(n))  # grams[i] ends at i + n - 1
         assert isinstance(grams, np.ndarray)
-        seen, asked = grams[: len(known) - n + 1], grams[begin - n + 1 :]
-        kinds, counts = np.unique(seen, return_counts=True)
-        contexts, starts = np.unique(kinds // V, return_index=True)
-        context_counts, context_kinds = np.add.reduceat(counts, starts), np.diff([*starts, len(kinds)])
-        count, total = _find(asked, kinds, counts), _find(asked // V, contexts, context_counts)
-        different = _find(asked // V, contexts, context_kinds)
-        blended = (count + different * probability) / np.maximum(total + different, 1)
-        probability = np.where(total > 0, blended, probability)
+        train_grams, text_grams = grams[: len(train) - n + 1], grams[start - n + 1 :]
+        distinct, counts = np.unique(train_grams, return_counts=True)
+        contexts, starts = np.unique(distinct // V, return_index=True)
+        context_counts, context_types = np.add.reduceat(counts, starts), np.diff([*starts, len(distinct)])
+        count, total = _look_up(text_grams, distinct, counts), _look_up(text_grams // V, contexts, context_counts)
+        types = _look_up(text_grams // V, contexts, context_types)
+        smoothed = (count + types * probability) / np.maximum(total + types, 1)
+        probability = np.where(total > 0, smoothed, probability)
         yield -np.log2(probability).mean().item()
 
 
-def _find(keys: NDArray[np.int64], known: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The values of keys, 0 where they are not known."""
-    places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.where(known[places] == keys, values[places], 0)
+def _look_up(keys: NDArray[np.int64], table: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the values of keys in a sorted table, 0 for those that are not in it."""
+    indices = np.minimum(np.searchsorted(table, keys), len(table) - 1)
+    return np.where(table[indices] == keys, values[indices], 0)
 
 
 @torch.no_grad()
 def checkpoint_bits(ckpt_path: str, text: str) -> tuple[float, float]:
-    """Bits a character of `text` (all but the first) under a trained model, in consecutive and in sliding windows."""
+    """Return the bits per character of `text`, except its first token, in consecutive and in sliding windows."""
     model, tokenizer = load(ckpt_path)
     ids, T = torch.tensor(tokenizer.encode(text)), model.config.context_length
     characters = len(text) - tokenizer.num_chars(int(ids[0]))
@@ -88,18 +90,16 @@ def main() -> None:
     ckpt_paths = parser.parse_args().ckpt_path
     corpus = load_text("tinyshakespeare")
     split = int(TRAIN_FRACTION * len(corpus))
-    known, texts = corpus[:split], (corpus[split:], load_text("other_plays"))
-    print("| bits a character | validation text | other plays |\n|---|---|---|")
-    for n, bits in enumerate(
-        zip(*(ngram_bits(known, text, MAX_WORD_CHARACTERS) for text in texts), strict=True), start=1
-    ):
+    train, texts = corpus[:split], (corpus[split:], load_text("other_plays"))
+    print("| bits per character | validation split | other plays |\n|---|---|---|")
+    for n, bits in enumerate(zip(*(ngram_bits(train, text, MAX_NGRAM_LENGTH) for text in texts), strict=True), start=1):
         print(f"| {n}-gram | {bits[0]:.3f} | {bits[1]:.3f} |")
     for name, compress in COMPRESSORS.items():
-        bits = [compressed_bits(compress, known, text) for text in texts]
+        bits = [compressed_bits(compress, train, text) for text in texts]
         print(f"| {name} | {bits[0]:.3f} | {bits[1]:.3f} |")
     for path in ckpt_paths:
-        plain, sliding = zip(*(checkpoint_bits(path, text) for text in texts), strict=True)
-        print(f"| {path} | {plain[0]:.3f} | {plain[1]:.3f} |")
+        consecutive, sliding = zip(*(checkpoint_bits(path, text) for text in texts), strict=True)
+        print(f"| {path} | {consecutive[0]:.3f} | {consecutive[1]:.3f} |")
         print(f"| {path}, sliding | {sliding[0]:.3f} | {sliding[1]:.3f} |")
 
 

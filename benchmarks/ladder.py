@@ -1,10 +1,10 @@
-"""Climb from the reference recipe to the best small one, a part a rung, and see what each part gives.
+"""Cumulative ablation: add the parts of the best-small recipe to the reference one by one, and measure val_loss.
 
     python benchmarks/ladder.py [--seeds 1337 1338 1339] [--side_by_side 2] [--output benchmarks/reference/ladder.json]
 
-Every run is a `minillm fit` of its own, and all see 4,000 x 32 x 64 characters. After the rungs come detours: the best
-recipe with one thing otherwise. Runs are recorded as they finish, and those that are recorded are not done again; so it
-can be stopped and gone on with. Prints mean and spread of val_loss, bits a character and seconds, and draws them.
+Every run is a `minillm fit` of its own and trains on 4,000 x 32 x 64 characters. Two more recipes change one part of
+the last one. Finished runs are recorded in the output file and not repeated, so the script can be stopped and resumed.
+It prints means and standard deviations and draws a plot; with `--seeds 1337` and the recorded file it does only that.
 """
 
 import argparse
@@ -30,18 +30,18 @@ CONFIG = HERE.parent / "configs" / "minillm.yaml"
 Flags = dict[str, Any]
 Results = dict[str, dict[str, dict[str, float]]]  # by name and seed
 
-RUNGS: list[tuple[str, Flags]] = [  # each with the flags that it adds to those of all before it
+RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those of all before it
     ("reference", {}),
     ("no dropout", {"model.dropout": 0.0}),
     (
-        "ten times the learning rate, warm-up, linear fall",
+        "ten times the learning rate, warm-up, linear decay",
         {"model.learning_rate": 3e-3, "model.warmup_steps": 100, "model.schedule": "linear", "model.beta2": 0.95},
     ),
     ("rotary positions", {"model.position": "rotary"}),
     ("token shift", {"model.token_shift": True}),
-    ("normalized queries and keys", {"model.query_key_norm": True}),
+    ("QK-norm", {"model.query_key_norm": True}),
     ("SwiGLU", {"model.activation": "swiglu"}),
-    ("branches and head begin at zero", {"model.zero_init": True}),
+    ("zero initialization of branches and head", {"model.zero_init": True}),
     (
         "Muon",
         {
@@ -50,16 +50,16 @@ RUNGS: list[tuple[str, Flags]] = [  # each with the flags that it adds to those 
         },
     ),
     ("weight decay", {"model.weight_decay": 0.2}),
-    ("windows without repetition", {"data.sampling": "shuffled"}),
+    ("shuffled windows", {"data.sampling": "shuffled"}),
 ]
-DETOURS: list[tuple[str, Flags]] = [  # each with the flags that differ from those of the last rung
+DETOURS: list[tuple[str, Flags]] = [  # each changes these flags of the last rung
     ("learned positions", {"model.position": "learned"}),
-    ("branches and head begin as usual", {"model.zero_init": False}),
+    ("default initialization", {"model.zero_init": False}),
 ]
 
 
 def recipes() -> dict[str, Flags]:
-    """The flags of every recipe, by its name."""
+    """Return the flags of every recipe by name."""
     found, flags = {}, {}
     for name, more in RUNGS:
         flags = flags | more
@@ -68,7 +68,7 @@ def recipes() -> dict[str, Flags]:
 
 
 def fit(flags: Flags, seed: int, threads: int) -> dict[str, float]:
-    """Train once; returns the last val_loss and how long training took, in seconds, without start-up and validation."""
+    """Train once; return the last val_loss and the training time in seconds, without start-up and validation."""
     once = {"trainer.val_check_interval": 10**6, "checkpoints.every_n_train_steps": 10**6, "seed_everything": seed}
     words = [f"--{name}={value}" for name, value in {**flags, **once}.items()]
     command = [sys.executable, "-m", "minillm", "fit", "--config", str(CONFIG), *words]
@@ -88,7 +88,7 @@ def fit(flags: Flags, seed: int, threads: int) -> dict[str, float]:
 
 
 def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
-    """Do the runs that are not recorded yet: first the rungs, all with one seed before the next."""
+    """Train what is not recorded yet: first the rungs, all with one seed before the next seed."""
     results: Results = json.loads(output.read_text()) if output.exists() else {}
     threads = max((os.cpu_count() or 1) // side_by_side, 1)
 
@@ -113,7 +113,7 @@ def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
 
 
 def summary(results: Results, name: str) -> tuple[float, float, float]:
-    """Mean and spread (standard deviation) of val_loss over the seeds, and the mean of the seconds."""
+    """Return the mean and the standard deviation of val_loss over the seeds, and the mean training time in seconds."""
     losses = [run["val_loss"] for run in results[name].values()]
     return (
         mean(losses),
@@ -123,37 +123,42 @@ def summary(results: Results, name: str) -> tuple[float, float, float]:
 
 
 def print_table(results: Results) -> None:
-    print("| | `val_loss` | spread | step | bits a character | seconds |\n|---|---|---|---|---|---|")
+    print("| configuration, cumulative | `val_loss` | spread | change | bits per character | seconds |")
+    print("|---|---|---|---|---|---|")
     names, last = [name for name, _ in RUNGS + DETOURS], RUNGS[-1][0]
     for number, name in enumerate(names):
         loss, spread, seconds = summary(results, name)
         before = names[number - 1] if number < len(RUNGS) else last
         same = results[name].keys() & results[before].keys()  # a detour may have fewer seeds
-        steps = [results[name][seed]["val_loss"] - results[before][seed]["val_loss"] for seed in same]
-        cells = (f"{loss:.4f}", f"{spread:.4f}" if spread == spread else "", f"{mean(steps):+.4f}" if number else "")
+        changes = [results[name][seed]["val_loss"] - results[before][seed]["val_loss"] for seed in same]
+        cells = (f"{loss:.4f}", f"{spread:.4f}" if spread == spread else "", f"{mean(changes):+.4f}" if number else "")
         print(f"| {name} | {' | '.join(cells)} | {loss / math.log(2):.3f} | {seconds:.0f} |")
 
 
 def draw(results: Results, picture: Path) -> None:
-    """The rungs as steps down, with every seed as a dot."""
+    """Dot plot: val_loss of every seed, and a line through the means; the axis does not begin at 0."""
     names = [name for name, _ in RUNGS]
+    heights = range(len(names))
+    losses = [[run["val_loss"] for run in results[name].values()] for name in names]
+    means = [mean(values) for values in losses]
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1), layout="constrained")
-    for height, name in enumerate(reversed(names)):
-        losses = [run["val_loss"] for run in results[name].values()]
-        axes.barh(height, mean(losses), color="#9ecae1")
-        axes.plot(losses, [height] * len(losses), ".", color="#08306b", markersize=4)
-        axes.annotate(f"{mean(losses):.3f}", (max(losses), height), (6, 0), textcoords="offset points", va="center")
-    axes.set(yticks=range(len(names)), yticklabels=reversed(names), xlabel="val_loss, nats a character")
-    lowest, highest = (f(run["val_loss"] for n in names for run in results[n].values()) for f in (min, max))
-    axes.set_xlim(lowest - 0.05, highest + 0.04)
+    axes.plot(means, heights, "o-", color="#08306b", linewidth=1, markersize=6, label="mean of the seeds")
+    for height, values in zip(heights, losses, strict=True):
+        label = "one seed" if height == 0 else None
+        axes.plot(values, [height] * len(values), "|", color="#e6550d", markersize=12, label=label)
+        axes.text(1.01, height, f"{means[height]:.3f}", transform=axes.get_yaxis_transform(), va="center")
+    axes.set(yticks=heights, yticklabels=names, xlabel="val_loss, nats per character")
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
     figure.savefig(picture, dpi=110)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 1338, 1339])
-    parser.add_argument("--side_by_side", type=int, default=2, help="runs at a time, which share the cores")
+    parser.add_argument("--side_by_side", type=int, default=2, help="number of concurrent runs, which share the cores")
     parser.add_argument("--output", type=Path, default=HERE / "reference" / "ladder.json")
     options = parser.parse_args()
     results = climb(options.seeds, options.side_by_side, options.output)

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 def curve(rows: list[dict[str, str]], name: str) -> tuple[list[int], list[float]]:
-    """The steps after which a metric was logged, and its values there."""
-    points = [(int(row["step"]) + 1, float(row[name])) for row in rows if row[name]]
+    """The numbers of optimizer steps at which a metric was logged, counted from 1, and its values."""
+    points = [(int(row["step"]), float(row[name])) for row in rows if row[name]]
     return [step for step, _ in points], [value for _, value in points]
 
 
@@ -26,8 +26,8 @@ def draw_losses(run: Path, picture: Path) -> None:
     steps, losses = curve(rows, "val_loss")
     axes.plot(steps, losses, "o-", color="#08306b", label="val_loss (whole validation text)")
     last = (steps[-1], losses[-1])
-    axes.annotate(f"{losses[-1]:.3f}", last, textcoords="offset points", xytext=(0, -14), ha="center")
-    axes.set(xlabel="step", ylabel="nats a character", ylim=(1.6, 3.2))
+    axes.annotate(f"{losses[-1]:.2f}", last, textcoords="offset points", xytext=(8, 0), va="center")
+    axes.set(xlabel="step", ylabel="loss, nats per character", xlim=(0, 1.1 * steps[-1]), ylim=(1.6, 3.2))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.savefig(picture, dpi=110)

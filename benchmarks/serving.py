@@ -1,4 +1,4 @@
-"""How `serve` fares under load: one client, many at the same time, and many that leave midway.
+"""Load test of `serve`: one client, concurrent clients, and clients that disconnect in the middle of a response.
 
 python benchmarks/serving.py --ckpt_path best
 """
@@ -20,147 +20,148 @@ PROMPTS = [
     "KING RICHARD II:\nOld ",
     "\n",
 ]
-LENGTHS = [100, 300, 500, 1000]  # tokens; so requests end at different times
+LENGTHS = [100, 300, 500, 1000]  # tokens; different, so that requests end at different times
 
 
 @dataclass
-class Tally:
-    """What some clients saw."""
+class ClientStats:
+    """Latencies, characters and errors of the responses to some clients."""
 
-    first: list[float] = field(default_factory=list)  # seconds to the first character
-    whole: list[float] = field(default_factory=list)  # seconds to the last one
-    characters: int = 0
-    busy: int = 0
+    first_seconds: list[float] = field(default_factory=list)  # until the first character
+    total_seconds: list[float] = field(default_factory=list)  # until the last character
+    num_characters: int = 0
+    num_rejected: int = 0  # with status 503
     errors: list[str] = field(default_factory=list)
 
 
-async def ask(port: int, number: int, tally: Tally, leave_after: float | None = None) -> None:
-    """Stream one text; perhaps hang up in the middle of it."""
+async def stream_text(port: int, number: int, stats: ClientStats, disconnect_after: float | None = None) -> None:
+    """Stream one completion; optionally disconnect after some seconds."""
     body = {"prompt": PROMPTS[number % 4], "max_tokens": LENGTHS[number // 4 % 4], "temperature": 0.8, "stream": True}
     content = json.dumps(body).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
-    began, first = time.perf_counter(), None
+    started, first_seconds = time.perf_counter(), None
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"{head}Connection: close\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
         status = int((await reader.readline()).split()[1])
         if status != 200:
-            tally.busy += status == 503
-            tally.errors += [] if status == 503 else [f"status {status}"]
+            stats.num_rejected += status == 503
+            stats.errors += [] if status == 503 else [f"status {status}"]
             return
-        finished = False
+        is_complete = False
         while line := await reader.readline():
-            if leave_after is not None and time.perf_counter() - began > leave_after:
+            if disconnect_after is not None and time.perf_counter() - started > disconnect_after:
                 return
             if line.startswith(b"data: {"):
-                part = json.loads(line[6:])
-                if "error" in part:
-                    tally.errors.append(part["error"]["message"])
+                event = json.loads(line[6:])
+                if "error" in event:
+                    stats.errors.append(event["error"]["message"])
                     return
-                if part["choices"][0]["text"]:
-                    first = first or time.perf_counter() - began
-                    tally.characters += len(part["choices"][0]["text"])
-            finished = finished or line.startswith(b"data: [DONE]")
-        if finished:
-            tally.first.append(first or 0.0)
-            tally.whole.append(time.perf_counter() - began)
+                if event["choices"][0]["text"]:
+                    first_seconds = first_seconds or time.perf_counter() - started
+                    stats.num_characters += len(event["choices"][0]["text"])
+            is_complete = is_complete or line.startswith(b"data: [DONE]")
+        if is_complete:
+            stats.first_seconds.append(first_seconds or 0.0)
+            stats.total_seconds.append(time.perf_counter() - started)
         else:
-            tally.errors.append("broken off")
+            stats.errors.append("incomplete response")
     finally:
         writer.close()
 
 
-async def load(port: int, clients: int, seconds: float) -> tuple[Tally, float]:
-    """Clients that ask again as soon as they have their text; what they saw, and characters a second of all."""
-    tally, end = Tally(), time.perf_counter() + seconds
+async def run_clients(port: int, num_clients: int, seconds: float) -> tuple[ClientStats, float]:
+    """Run concurrent clients that send one request after another; return their statistics and characters per second."""
+    stats, end = ClientStats(), time.perf_counter() + seconds
 
     async def client(number: int) -> None:
         while time.perf_counter() < end:
-            await ask(port, number, tally)
-            number += clients + 1  # so that each asks for short and long ones in turn
+            await stream_text(port, number, stats)
+            number += num_clients + 1  # so that every client alternates between short and long texts
 
-    began = time.perf_counter()
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return tally, tally.characters / (time.perf_counter() - began)
+    started = time.perf_counter()
+    await asyncio.gather(*(client(number) for number in range(num_clients)))
+    return stats, stats.num_characters / (time.perf_counter() - started)
 
 
-async def leave(port: int, clients: int) -> Tally:
-    """Clients that hang up after a tenth of a second, fifty at a time."""
-    tally, turn = Tally(), asyncio.Semaphore(50)
+async def run_disconnecting_clients(port: int, num_clients: int) -> ClientStats:
+    """Run clients that disconnect after 20 to 110 ms, at most 50 at a time."""
+    stats, semaphore = ClientStats(), asyncio.Semaphore(50)
 
     async def client(number: int) -> None:
-        async with turn:
-            await ask(port, 15, tally, leave_after=0.02 + 0.1 * (number % 10) / 10)
+        async with semaphore:
+            await stream_text(port, 15, stats, disconnect_after=0.02 + 0.1 * (number % 10) / 10)
 
-    await asyncio.gather(*(client(number) for number in range(clients)))
-    return tally
+    await asyncio.gather(*(client(number) for number in range(num_clients)))
+    return stats
 
 
-def state(pid: int) -> dict[str, int]:
-    """What a process and those that it started hold: threads, open files and memory in MB."""
-    held = {"threads": 0, "files": 0, "MB": 0}
+def resources(pid: int) -> dict[str, int]:
+    """Return the threads, open files and memory in MB of a process and its children."""
+    used = {"threads": 0, "files": 0, "MB": 0}
     for number in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines())
-        held["threads"] += int(status["Threads"])
-        held["files"] += len(list(Path(f"/proc/{number}/fd").iterdir()))
-        held["MB"] += int(status["VmRSS"].split()[0]) // 1024
-    return held
+        used["threads"] += int(status["Threads"])
+        used["files"] += len(list(Path(f"/proc/{number}/fd").iterdir()))
+        used["MB"] += int(status["VmRSS"].split()[0]) // 1024
+    return used
 
 
-async def texts(port: int) -> int:
-    """How many texts the server is making."""
+async def num_active_texts(port: int) -> int:
+    """Return the number of texts that the server is generating."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    answer = (await reader.read()).partition(b"\r\n\r\n")[2]
+    body = (await reader.read()).partition(b"\r\n\r\n")[2]
     writer.close()
-    return json.loads(answer)["texts"]
+    return json.loads(body)["texts"]
 
 
-def row(name: str, tally: Tally, rate: float, alone: float) -> str:
-    """A line of the table."""
+def table_row(name: str, stats: ClientStats, rate: float, single_rate: float) -> str:
+    """Format a row of the table."""
 
     def ms(values: list[float]) -> str:
-        centiles = statistics.quantiles(values, n=100)
-        return f"{1000 * centiles[49]:,.0f} | {1000 * centiles[98]:,.0f}"
+        percentiles = statistics.quantiles(values, n=100)
+        return f"{1000 * percentiles[49]:,.0f} | {1000 * percentiles[98]:,.0f}"
 
-    numbers = f"{len(tally.whole):,} | {tally.busy} | {len(tally.errors)} | {rate:,.0f} | {rate / alone:.1f}"
-    return f"| {name} | {numbers} | {ms(tally.first)} | {ms(tally.whole)} |"
+    counts = f"{len(stats.total_seconds):,} | {stats.num_rejected} | {len(stats.errors)}"
+    rates = f"{rate:,.0f} | {rate / single_rate:.1f}"
+    return f"| {name} | {counts} | {rates} | {ms(stats.first_seconds)} | {ms(stats.total_seconds)} |"
 
 
 async def measure(port: int, pid: int, options: argparse.Namespace) -> None:
-    """Run the three parts, and print what came out."""
-    await load(port, 4, 2)
-    alone, alone_rate = await load(port, 1, options.seconds / 2)
-    many, many_rate = await load(port, options.clients, options.seconds)
-    again, again_rate = await load(port, 1, options.seconds / 2)
-    one = statistics.mean([alone_rate, again_rate])
-    alone.first += again.first
-    alone.whole += again.whole
+    """Run the three load tests and print their results."""
+    await run_clients(port, 4, 2)  # warm-up
+    single, rate_before = await run_clients(port, 1, options.seconds / 2)
+    many, many_rate = await run_clients(port, options.clients, options.seconds)
+    single_after, rate_after = await run_clients(port, 1, options.seconds / 2)
+    single_rate = statistics.mean([rate_before, rate_after])
+    single.first_seconds += single_after.first_seconds
+    single.total_seconds += single_after.total_seconds
     print(
-        "| clients | texts | sent away | errors | characters/s | times one "
+        "| clients | texts | rejected | errors | characters/s | relative to one client "
         "| first character, ms: median | 99 % | whole text, ms: median | 99 % |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    print(row("1", alone, one, one))
-    print(row(str(options.clients), many, many_rate, one))
-    for error in sorted(set(many.errors + alone.errors + again.errors)):
+    print(table_row("1", single, single_rate, single_rate))
+    print(table_row(str(options.clients), many, many_rate, single_rate))
+    for error in sorted(set(many.errors + single.errors + single_after.errors)):
         print("error:", error)
-    before = state(pid)
-    left = await leave(port, options.leaving)
+    before = resources(pid)
+    disconnected = await run_disconnecting_clients(port, options.leaving)
     await asyncio.sleep(1)
     print(
-        f"\n{options.leaving} clients that left midway ({left.busy} sent away): before {before}, after {state(pid)}, "
-        f"texts still being made: {await texts(port)}"
+        f"\n{options.leaving} disconnecting clients ({disconnected.num_rejected} rejected): before {before}, "
+        f"after {resources(pid)}, texts still being generated: {await num_active_texts(port)}"
     )
 
 
 def main() -> None:
-    """Start a server, measure it, and stop it."""
-    parser = argparse.ArgumentParser(description="Measure serve under load.")
+    """Start a server, measure it and stop it."""
+    parser = argparse.ArgumentParser(description="Load test of serve.")
     parser.add_argument("--ckpt_path", default="best")
-    parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--leaving", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=64, help="number of concurrent clients")
+    parser.add_argument("--leaving", type=int, default=1000, help="number of disconnecting clients")
+    parser.add_argument("--seconds", type=float, default=60, help="duration of the test with concurrent clients")
     options = parser.parse_args()
     command = [sys.executable, "-m", "minillm", "serve", "--ckpt_path", options.ckpt_path, "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:

@@ -1,10 +1,10 @@
-"""Measure training, writing and starting beside their peers, in one run: a table, and all figures as JSON.
+"""Speed of training, generation and start-up compared with PyTorch and Hugging Face: tables, and all results as JSON.
 
     pip install -e ".[benchmarks]"
     python benchmarks/speed [--only training] [--rounds 7] [--output benchmarks/reference]
 
-Contestants take turns in processes of their own, so that a slow minute of the machine is slow for all of them; what is
-printed are medians of the turns, and medians of the ratios within a turn.
+Workloads run in processes of their own and in interleaved rounds, so that changes in the speed of the machine affect
+all of them. The tables have medians over the rounds, and medians of the ratios within a round.
 """
 
 import argparse
@@ -26,35 +26,35 @@ import startup
 import torch
 import training
 from sizes import Sizes
-from workers import Entry, Result, race
+from workers import Result, WorkloadSpec, run_interleaved
 
 MEMORY_STEPS = (100, 1000)
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts, print their tables and write speed.json and growth.png."""
     parts: dict[str, Callable[[int, Path], dict]] = {
-        "training": train,
-        "generation": write,
-        "startup": start,
-        "memory": remember,
-        "growth": grow,
+        "training": measure_training,
+        "generation": measure_generation,
+        "startup": measure_startup,
+        "memory": measure_memory,
+        "growth": measure_growth,
     }
-    parser = argparse.ArgumentParser(description="Measure speed beside peers, in one run.")
-    parser.add_argument("--only", choices=parts, action="append", help="a part; may be given more than once")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of every contestant")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/reference"), help="where JSON and plot go")
+    parser = argparse.ArgumentParser(description="Measure speed compared with PyTorch and Hugging Face.")
+    parser.add_argument("--only", choices=parts, action="append", help="part to run; may be repeated (default: all)")
+    parser.add_argument("--rounds", type=int, default=7, help="number of measured rounds")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/reference"), help="folder of JSON and plot")
     options = parser.parse_args()
     file = options.output / "speed.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
+    results = json.loads(file.read_text()) if file.exists() else {}
     for name in options.only or parts:
-        print(f"\n## {name}: {where()}\n", flush=True)
-        found[name] = {"where": where(), "results": parts[name](options.rounds, options.output)}
-        file.write_text(json.dumps(found, indent=1) + "\n")
+        print(f"\n## {name}: {environment()}\n", flush=True)
+        results[name] = {"where": environment(), "results": parts[name](options.rounds, options.output)}
+        file.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def where() -> str:
-    """The machine, the versions, the commit and the date."""
+def environment() -> str:
+    """Return the machine, the torch version, the commit and the date."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     file = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", file.read_text()) if file.exists() else []
@@ -63,19 +63,19 @@ def where() -> str:
     return f"{machine}, torch {torch.__version__}, commit {commit}, {datetime.now(UTC):%Y-%m-%d}"
 
 
-def train(rounds: int, output: Path) -> dict:
-    """One optimizer step at the reference sizes."""
-    settings = {"sizes": Sizes()}
-    entries = {
-        "minillm fit": Entry(training.fit, 120, settings),
-        "our model in a bare loop": Entry(training.bare_loop, 120, settings),
-        "Hugging Face GPT-2, eager float32": Entry(training.huggingface, 30, {**settings, "bf16": False}),
-        "Hugging Face GPT-2, eager, bf16 autocast": Entry(training.huggingface, 40, {**settings, "bf16": True}),
-        "nn.TransformerEncoder, float32": Entry(training.torch_encoder, 30, {**settings, "bf16": False}),
-        "nn.TransformerEncoder, bf16 autocast": Entry(training.torch_encoder, 40, {**settings, "bf16": True}),
-        "floor: the matrix products alone": Entry(training.floor, 120, settings),
+def measure_training(rounds: int, output: Path) -> dict:
+    """Time one optimizer step at the reference sizes."""
+    arguments = {"sizes": Sizes()}
+    specs = {
+        "minillm fit": WorkloadSpec(training.fit, 120, arguments),
+        "our model in a bare loop": WorkloadSpec(training.bare_loop, 120, arguments),
+        "Hugging Face GPT-2, eager float32": WorkloadSpec(training.huggingface, 30, {**arguments, "bf16": False}),
+        "Hugging Face GPT-2, eager, bf16 autocast": WorkloadSpec(training.huggingface, 40, {**arguments, "bf16": True}),
+        "nn.TransformerEncoder, float32": WorkloadSpec(training.torch_encoder, 30, {**arguments, "bf16": False}),
+        "nn.TransformerEncoder, bf16 autocast": WorkloadSpec(training.torch_encoder, 40, {**arguments, "bf16": True}),
+        "floor: the matrix products alone": WorkloadSpec(training.floor, 120, arguments),
     }
-    results = race(entries, rounds)
+    results = run_interleaved(specs, rounds)
     print("| training, a step of 32 x 64 characters | ms | time relative to fit | peak memory, MB |\n|---|---|---|---|")
     fit = results["minillm fit"]
     for name, result in results.items():
@@ -83,24 +83,27 @@ def train(rounds: int, output: Path) -> dict:
     return {name: asdict(result) for name, result in results.items()}
 
 
-def write(rounds: int, output: Path) -> dict:
-    """500 characters after a prompt, one text and 64 texts at once."""
+def measure_generation(rounds: int, output: Path) -> dict:
+    """Time the generation of 500 characters after a prompt, for one text and for a batch of 64."""
     found = {}
-    print("| writing 500 characters | characters a second | ours relative to it |\n|---|---|---|")
-    for texts, n in ((1, 3), (64, 1)):
-        settings = {"sizes": Sizes(), "texts": texts}
-        ours, theirs = f"minillm, batch {texts}", f"Hugging Face generate, batch {texts}"
-        entries = {ours: Entry(generation.ours, n, settings), theirs: Entry(generation.huggingface, 1, settings)}
-        results = race(entries, rounds)
+    print("| generating 500 characters | characters per second | ours relative to it |\n|---|---|---|")
+    for num_texts, num_calls in ((1, 3), (64, 1)):
+        arguments = {"sizes": Sizes(), "num_texts": num_texts}
+        ours, theirs = f"minillm, batch {num_texts}", f"Hugging Face generate, batch {num_texts}"
+        specs = {
+            ours: WorkloadSpec(generation.ours, num_calls, arguments),
+            theirs: WorkloadSpec(generation.huggingface, 1, arguments),
+        }
+        results = run_interleaved(specs, rounds)
         for name, result in results.items():
-            speed = texts * generation.NEW / result.median
+            speed = num_texts * generation.NUM_NEW_CHARACTERS / result.median
             print(f"| {name} | {speed:,.0f} | {ratio(result, results[ours]):.1f} |", flush=True)
         found |= {name: asdict(result) for name, result in results.items()}
     return found
 
 
-def start(rounds: int, output: Path) -> dict:
-    """Whole commands."""
+def measure_startup(rounds: int, output: Path) -> dict:
+    """Time whole commands."""
     with tempfile.TemporaryDirectory() as folder:
         results = startup.measure(Path(folder), rounds)
     torch_alone = results["python -c 'import torch'"]
@@ -110,8 +113,8 @@ def start(rounds: int, output: Path) -> dict:
     return {name: asdict(result) for name, result in results.items()}
 
 
-def remember(rounds: int, output: Path) -> dict:
-    """The most memory that a run ever has, after few steps and after many."""
+def measure_memory(rounds: int, output: Path) -> dict:
+    """Measure the peak memory of a short and of a longer training run."""
     found = {}
     print("| `fit`, steps | peak memory, MB |\n|---|---|")
     for steps in MEMORY_STEPS:
@@ -121,22 +124,22 @@ def remember(rounds: int, output: Path) -> dict:
     return found
 
 
-def grow(rounds: int, output: Path) -> dict:
-    """Larger models, contexts and batches."""
+def measure_growth(rounds: int, output: Path) -> dict:
+    """Time training steps of larger models, contexts and batches."""
     results = growth.measure(max(rounds // 2, 1))
     growth.plot(results, output / "growth.png")
-    print("| training | ours, ms a step | Hugging Face, ms a step | ratio |\n|---|---|---|---|")
+    print("| training | ours, ms per step | Hugging Face, ms per step | ratio |\n|---|---|---|---|")
     for sweep, points in growth.SWEEPS.items():
-        for place in (growth.at(sweep, sizes) for sizes in points):
-            ours, theirs = (results[sweep][f"{name} at {place}"] for name in ("ours", "Hugging Face"))
+        for value in (growth.swept_value(sweep, sizes) for sizes in points):
+            ours, theirs = (results[sweep][f"{name} at {value}"] for name in ("ours", "Hugging Face"))
             times = f"{1e3 * ours.median:.1f} | {1e3 * theirs.median:.1f} | {ratio(theirs, ours):.1f}"
-            print(f"| {place:,} {sweep} | {times} |")
+            print(f"| {value:,} {sweep} | {times} |")
     return {sweep: {name: asdict(result) for name, result in found.items()} for sweep, found in results.items()}
 
 
 def ratio(one: Result, other: Result) -> float:
-    """The median, over the turns, of how many times as long one takes as the other."""
-    return median(mine / yours for mine, yours in zip(one.seconds, other.seconds, strict=True))
+    """Return the median over the rounds of the ratio of times within a round."""
+    return median(mine / theirs for mine, theirs in zip(one.seconds, other.seconds, strict=True))
 
 
 if __name__ == "__main__":

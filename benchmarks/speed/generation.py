@@ -1,19 +1,19 @@
-"""Contestants that write: a time is one call that makes `NEW` characters of each of a batch of texts."""
+"""Generation workloads: one iteration generates `NUM_NEW_CHARACTERS` for each text of a batch."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 from sizes import Sizes
-from workers import Contestant
+from workers import Workload
 
-PROMPT, NEW = "ROMEO:", 500
+PROMPT, NUM_NEW_CHARACTERS = "ROMEO:", 500
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TEMPERATURE, TOP_K = 0.8, 40
 
 
-def ours(sizes: Sizes, texts: int) -> Contestant:
-    """`minillm.generate` for one text, what `predict --num_samples` calls for more; past the context of the model."""
+def ours(sizes: Sizes, num_texts: int) -> Workload:
+    """Generate past the context length: with `minillm.generate`, or as `predict --num_samples` for several texts."""
     from minillm.config import ModelConfig
     from minillm.generation.generate import generate, generate_batch
     from minillm.generation.numpy_decoder import NumpyDecoder
@@ -25,20 +25,18 @@ def ours(sizes: Sizes, texts: int) -> Contestant:
     model, tokenizer = Decoder(ModelConfig(sizes.vocab_size, *shape, dropout=0.2)).eval(), CharTokenizer(ALPHABET)
 
     def call() -> None:
-        if texts == 1:
-            made = "".join(generate(model, tokenizer, PROMPT, NEW, TEMPERATURE, TOP_K))
+        if num_texts == 1:
+            text = "".join(generate(model, tokenizer, PROMPT, NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K))
         else:
-            settings = SamplingParams(NEW, TEMPERATURE, TOP_K)
-            made = "".join(
-                piece for _, piece in generate_batch(NumpyDecoder.of(model), tokenizer, PROMPT, settings, range(texts))
-            )
-        assert len(made) == NEW * texts
+            decoder, params = NumpyDecoder.from_model(model), SamplingParams(NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K)
+            text = "".join(chunk for _, chunk in generate_batch(decoder, tokenizer, PROMPT, params, range(num_texts)))
+        assert len(text) == NUM_NEW_CHARACTERS * num_texts
 
-    return _calls(call)
+    return _repeat(call)
 
 
-def huggingface(sizes: Sizes, texts: int) -> Contestant:
-    """Hugging Face's `generate` with its cache, on a GPT-2 whose table of positions is long enough for all of it."""
+def huggingface(sizes: Sizes, num_texts: int) -> Workload:
+    """Generate with Hugging Face's `generate`, its KV cache and a GPT-2 whose position table covers the whole text."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
@@ -46,7 +44,7 @@ def huggingface(sizes: Sizes, texts: int) -> Contestant:
     logging.set_verbosity_error()
     config = GPT2Config(
         vocab_size=sizes.vocab_size,
-        n_positions=len(PROMPT) + NEW,
+        n_positions=len(PROMPT) + NUM_NEW_CHARACTERS,
         n_embd=sizes.embed_dim,
         n_layer=sizes.num_layers,
         n_head=sizes.num_heads,
@@ -55,17 +53,19 @@ def huggingface(sizes: Sizes, texts: int) -> Contestant:
         pad_token_id=0,
     )
     model: Any = GPT2LMHeadModel(config).eval()
-    ids = torch.tensor([[ALPHABET.index(character) for character in PROMPT]] * texts)
+    ids = torch.tensor([[ALPHABET.index(character) for character in PROMPT]] * num_texts)
 
     def call() -> None:
-        settings = {"do_sample": True, "temperature": TEMPERATURE, "top_k": TOP_K, "max_new_tokens": NEW}
-        made = model.generate(ids, attention_mask=torch.ones_like(ids), **settings)
-        assert tuple(made.shape) == (texts, len(PROMPT) + NEW)
+        params = {"do_sample": True, "temperature": TEMPERATURE, "top_k": TOP_K}
+        generated = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=NUM_NEW_CHARACTERS, **params
+        )
+        assert tuple(generated.shape) == (num_texts, len(PROMPT) + NUM_NEW_CHARACTERS)
 
-    return _calls(call)
+    return _repeat(call)
 
 
-def _calls(call: Callable[[], None]) -> Contestant:
+def _repeat(call: Callable[[], None]) -> Workload:
     def run(n: int) -> float:
         started = time.perf_counter()
         for _ in range(n):

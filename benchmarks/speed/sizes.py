@@ -1,11 +1,11 @@
-"""How large a model is, and what it is given at once."""
+"""Model and batch sizes."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """By default those of the reference run."""
+    """Sizes of a model and of its batches; the defaults are those of the reference run."""
 
     batch_size: int = 32
     context_length: int = 64

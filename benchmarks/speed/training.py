@@ -1,4 +1,4 @@
-"""Contestants that train: a time is one optimizer step."""
+"""Training workloads: one iteration is one optimizer step."""
 
 import contextlib
 import os
@@ -12,15 +12,15 @@ import torch
 from sizes import Sizes
 from torch import Tensor, nn
 from torch.nn import functional as F
-from workers import Contestant
+from workers import Workload
 
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 3e-4, 0.1, 0.2
 CONFIG = Path(__file__).parents[2] / "configs" / "minillm.yaml"
-SHORT = 20  # steps of the shorter of two runs
+NUM_BASE_STEPS = 20  # of the shorter of two runs, whose time is subtracted
 
 
-def fit(sizes: Sizes) -> Contestant:
-    """`minillm fit` as it is, with its Trainer, loggers and callbacks: what n more steps add to a run."""
+def fit(sizes: Sizes) -> Workload:
+    """Train with `minillm fit`, its Trainer, loggers and callbacks: the time that n more steps add to a run."""
     from minillm.cli import main
 
     folder = tempfile.mkdtemp()
@@ -34,11 +34,11 @@ def fit(sizes: Sizes) -> Contestant:
             main([*flags, "--trainer.max_steps", str(steps)])
         return time.perf_counter() - started
 
-    return lambda n: run(SHORT + n) - run(SHORT)
+    return lambda n: run(NUM_BASE_STEPS + n) - run(NUM_BASE_STEPS)
 
 
-def bare_loop(sizes: Sizes) -> Contestant:
-    """The same model, windows, optimizer and precision in a loop of five lines."""
+def bare_loop(sizes: Sizes) -> Workload:
+    """Train the same model with the same windows, optimizer and precision in a plain PyTorch loop."""
     from minillm.config import ModelConfig
     from minillm.data.windows import RandomWindows
     from minillm.model import Decoder
@@ -60,14 +60,14 @@ def bare_loop(sizes: Sizes) -> Contestant:
         loss.backward()
         optimizer.step()
 
-    return _loop(step)
+    return _repeat(step)
 
 
-def huggingface(sizes: Sizes, bf16: bool) -> Contestant:
-    """Hugging Face's GPT-2 with eager attention, in a bare loop with torch's fused AdamW."""
+def huggingface(sizes: Sizes, bf16: bool) -> Workload:
+    """Train Hugging Face's GPT-2 with eager attention in a plain PyTorch loop with fused AdamW."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    more: dict[str, Any] = {"attn_implementation": "eager"}
+    attention: dict[str, Any] = {"attn_implementation": "eager"}
     config = GPT2Config(
         vocab_size=sizes.vocab_size,
         n_positions=sizes.context_length,
@@ -80,38 +80,39 @@ def huggingface(sizes: Sizes, bf16: bool) -> Contestant:
         bos_token_id=0,
         eos_token_id=0,
         use_cache=False,
-        **more,
+        **attention,
     )
     model: Any = GPT2LMHeadModel(config).train()
-    return _peer(sizes, model, lambda ids: model(input_ids=ids).logits, bf16)
+    return _pytorch_loop(sizes, model, lambda ids: model(input_ids=ids).logits, bf16)
 
 
-def torch_encoder(sizes: Sizes, bf16: bool) -> Contestant:
-    """A model of `torch.nn.TransformerEncoder`, pre-norm and with a causal mask."""
+def torch_encoder(sizes: Sizes, bf16: bool) -> Workload:
+    """Train a pre-norm `torch.nn.TransformerEncoder` with a causal mask in the same loop as GPT-2."""
     width, T = sizes.embed_dim, sizes.context_length
     layer = nn.TransformerEncoderLayer(
         width, sizes.num_heads, 4 * width, DROPOUT, activation="relu", batch_first=True, norm_first=True
     )
     encoder = nn.TransformerEncoder(layer, sizes.num_layers, nn.LayerNorm(width), enable_nested_tensor=False)
-    parts = [nn.Embedding(sizes.vocab_size, width), nn.Embedding(T, width), encoder]
-    model = nn.ModuleList([*parts, nn.Linear(width, sizes.vocab_size)])
-    tokens, positions, encoder, head = model
+    embeddings = [nn.Embedding(sizes.vocab_size, width), nn.Embedding(T, width)]
+    model = nn.ModuleList([*embeddings, encoder, nn.Linear(width, sizes.vocab_size)])
+    token_embedding, position_embedding, encoder, head = model
     mask = nn.Transformer.generate_square_subsequent_mask(T)
-    where = torch.arange(T)
+    positions = torch.arange(T)
 
     def logits(ids: Tensor) -> Tensor:
-        return head(encoder(F.dropout(tokens(ids) + positions(where), DROPOUT), mask=mask, is_causal=True))
+        x = F.dropout(token_embedding(ids) + position_embedding(positions), DROPOUT)
+        return head(encoder(x, mask=mask, is_causal=True))
 
-    return _peer(sizes, model, logits, bf16)
+    return _pytorch_loop(sizes, model, logits, bf16)
 
 
-def floor(sizes: Sizes) -> Contestant:
-    """The matrix products of a step, forward and backward, in the fastest precision, and nothing else."""
+def floor(sizes: Sizes) -> Workload:
+    """Lower bound: only the matrix products of a step, forward and backward, in the fastest precision."""
     from minillm.training.hardware import fastest_precision
 
     dtype = torch.bfloat16 if fastest_precision("cpu") == "bf16-mixed" else torch.float32
     B, T, C, H = sizes.batch_size, sizes.context_length, sizes.embed_dim, sizes.num_heads
-    linear = [(B * T, C, wide) for wide in (3 * C, C, 4 * C, 4 * C)] * sizes.num_layers + [(B * T, C, sizes.vocab_size)]
+    linear = [(B * T, C, out) for out in (3 * C, C, 4 * C, 4 * C)] * sizes.num_layers + [(B * T, C, sizes.vocab_size)]
     batched = [(B * H, T, C // H, T), (B * H, T, T, C // H)] * sizes.num_layers
     products = []
     for *batch, rows, inner, columns in linear + batched:
@@ -123,10 +124,10 @@ def floor(sizes: Sizes) -> Contestant:
         for x, y in products:
             torch.matmul(x, y)
 
-    return _loop(step)
+    return _repeat(step)
 
 
-def _peer(sizes: Sizes, model: nn.Module, logits: Callable[[Tensor], Tensor], bf16: bool) -> Contestant:
+def _pytorch_loop(sizes: Sizes, model: nn.Module, logits: Callable[[Tensor], Tensor], bf16: bool) -> Workload:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     text, (B, T) = _text(sizes), (sizes.batch_size, sizes.context_length)
     offsets = torch.arange(T + 1)
@@ -139,14 +140,14 @@ def _peer(sizes: Sizes, model: nn.Module, logits: Callable[[Tensor], Tensor], bf
         loss.backward()
         optimizer.step()
 
-    return _loop(step)
+    return _repeat(step)
 
 
 def _text(sizes: Sizes) -> Tensor:
     return torch.randint(sizes.vocab_size, (1_000_000,), generator=torch.Generator().manual_seed(1))
 
 
-def _loop(step: Callable[[int], None]) -> Contestant:
+def _repeat(step: Callable[[int], None]) -> Workload:
     def run(n: int) -> float:
         started = time.perf_counter()
         for number in range(n):

@@ -1,4 +1,4 @@
-"""Contestants, each alone in a process of its own, that take turns."""
+"""Interleaved timing of workloads, each in a process of its own."""
 
 import multiprocessing
 import resource
@@ -9,37 +9,37 @@ from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
-Contestant = Callable[[int], float]  # does something n times and says how many seconds that took
+Workload = Callable[[int], float]  # runs n iterations and returns the elapsed seconds
 
 
 @dataclass
-class Entry:
-    """A contestant that has yet to be built: `make(**settings)`, asked to do its work `n` times a round."""
+class WorkloadSpec:
+    """Workload to be built in its own process by `build(**arguments)`, and its number of iterations per round."""
 
-    make: Callable[..., Contestant]
-    n: int
-    settings: dict[str, Any]
+    build: Callable[..., Workload]
+    num_iterations: int
+    arguments: dict[str, Any]
 
 
 @dataclass
 class Result:
-    """What a contestant did: seconds for each time, in every round, and the most memory it had."""
+    """Seconds per iteration in every round, and peak memory in MB."""
 
     seconds: list[float]
     peak_mb: float
 
     @property
     def median(self) -> float:
-        """Seconds for one time, the median of the rounds."""
+        """Median over the rounds of the seconds per iteration."""
         return median(self.seconds)
 
 
-def race(entries: dict[str, Entry], rounds: int) -> dict[str, Result]:
-    """Let contestants take turns, so that a slow minute of the machine is slow for all of them.
+def run_interleaved(specs: dict[str, WorkloadSpec], rounds: int) -> dict[str, Result]:
+    """Time workloads in turns, so that changes in the speed of the machine affect all of them.
 
     Args:
-        entries: By name.
-        rounds: Turns that count; before them each has one to warm up.
+        specs: Workloads by name.
+        rounds: Number of measured rounds, after one warm-up round.
 
     Returns:
         Results by name.
@@ -47,19 +47,19 @@ def race(entries: dict[str, Entry], rounds: int) -> dict[str, Result]:
     context = multiprocessing.get_context("spawn")
     pipes: dict[str, Connection] = {}
     processes = []
-    for name, entry in entries.items():
-        pipes[name], theirs = context.Pipe()
-        processes.append(context.Process(target=_work, args=(entry, theirs), daemon=True))
+    for name, spec in specs.items():
+        pipes[name], child_pipe = context.Pipe()
+        processes.append(context.Process(target=_work, args=(spec, child_pipe), daemon=True))
         processes[-1].start()
-        pipes[name].recv()  # it is ready
-    results = {name: Result([], 0.0) for name in entries}
-    for turn in range(rounds + 1):
-        for name, entry in entries.items():
-            pipes[name].send(entry.n)
+        pipes[name].recv()  # wait until the workload is built
+    results = {name: Result([], 0.0) for name in specs}
+    for number in range(rounds + 1):
+        for name, spec in specs.items():
+            pipes[name].send(spec.num_iterations)
             seconds, results[name].peak_mb = pipes[name].recv()
-            if turn:
-                results[name].seconds.append(seconds / entry.n)
-        print(f"\r  round {turn} of {rounds}", end="", file=sys.stderr, flush=True)
+            if number:
+                results[name].seconds.append(seconds / spec.num_iterations)
+        print(f"\r  round {number} of {rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     for pipe, process in zip(pipes.values(), processes, strict=True):
         pipe.send(None)
@@ -67,9 +67,9 @@ def race(entries: dict[str, Entry], rounds: int) -> dict[str, Result]:
     return results
 
 
-def _work(entry: Entry, pipe: Connection) -> None:
-    contestant = entry.make(**entry.settings)
+def _work(spec: WorkloadSpec, pipe: Connection) -> None:
+    workload = spec.build(**spec.arguments)
     pipe.send(None)
     while (n := pipe.recv()) is not None:
-        seconds = contestant(n)
+        seconds = workload(n)
         pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))

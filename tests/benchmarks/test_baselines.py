@@ -6,11 +6,11 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def _beside_the_script(monkeypatch: pytest.MonkeyPatch):
+def _import_path(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
 
 
-def test_ngrams_are_those_of_witten_and_bells_formula():
+def test_ngrams_follow_the_formula_of_witten_and_bell():
     from baselines import ngram_bits  # pyright: ignore[reportMissingImports]
 
     known, text = "to be, or not to be: that is the question", "the nest is not that"
@@ -31,11 +31,11 @@ def test_ngrams_are_those_of_witten_and_bells_formula():
         assert bits == pytest.approx(-sum(map(math.log2, probabilities)) / len(probabilities))
 
 
-def test_a_text_known_already_adds_little_to_its_compressed_size_and_noise_adds_all_of_it():
+def test_repeated_text_takes_few_bits_and_uncompressed_text_8_bits_per_character():
     from baselines import COMPRESSORS, compressed_bits  # pyright: ignore[reportMissingImports]
 
     known = "".join(f"{n * n} squared is {n**4}; " for n in range(300))
     for name, compress in COMPRESSORS.items():
-        if name != "bz2":  # sorts, and so finds no use for a repetition that is far away
+        if name != "bz2":  # its block sorting gains little from an exact repetition
             assert compressed_bits(compress, known, known[1000:3000]) < 0.7
     assert compressed_bits(lambda data: data, known, known) == 8

@@ -8,18 +8,18 @@ from tests.conftest import CONFIGS
 
 
 @pytest.fixture(autouse=True)
-def _beside_the_script(monkeypatch: pytest.MonkeyPatch):
+def _import_path(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
 
 
-def flat(settings: dict[str, Any], where: str = "") -> dict[str, Any]:
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flat(value, f"{where}{name}.") if isinstance(value, dict) else {f"{where}{name}": value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 
-def test_the_last_rung_is_the_best_small_configuration():
+def test_last_rung_equals_the_best_small_configuration():
     from ladder import RUNGS, recipes  # pyright: ignore[reportMissingImports]
 
     reference, best = (
@@ -29,7 +29,7 @@ def test_the_last_rung_is_the_best_small_configuration():
     assert {**reference, **recipes()[RUNGS[-1][0]]} == {**reference, **changes}
 
 
-def test_runs_are_recorded_and_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_recorded_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import ladder  # pyright: ignore[reportMissingImports]
 
     tiny = {"trainer.max_steps": 3, "model.embed_dim": 8, "data.batch_size": 2, "trainer.limit_val_batches": 1}
@@ -41,7 +41,7 @@ def test_runs_are_recorded_and_not_done_again(tmp_path: Path, monkeypatch: pytes
     assert all(
         4 < run["val_loss"] < 4.4 and 0 < run["seconds"] < 10 for runs in first.values() for run in runs.values()
     )
-    monkeypatch.setattr(ladder, "fit", None)  # which nobody may call now
+    monkeypatch.setattr(ladder, "fit", None)  # any further call fails
     assert ladder.climb([1, 2], 1, output) == first
     loss, spread, _ = ladder.summary(first, "reference")
     one, other = (first["reference"][seed]["val_loss"] for seed in "12")

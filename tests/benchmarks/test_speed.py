@@ -6,8 +6,8 @@ SPEED = Path(__file__).parents[2] / "benchmarks" / "speed"
 
 
 @pytest.fixture(autouse=True)
-def _beside_the_scripts(monkeypatch: pytest.MonkeyPatch):
-    """The benchmark's files import each other by their names alone."""
+def _import_path(monkeypatch: pytest.MonkeyPatch):
+    """Put the benchmark's folder on the import path, because its files are top-level modules."""
     monkeypatch.syspath_prepend(str(SPEED))
 
 
@@ -18,7 +18,7 @@ def tiny():
 
 
 @pytest.mark.parametrize(
-    ("make", "settings"),
+    ("build", "arguments"),
     [
         ("bare_loop", {}),
         ("huggingface", {"bf16": False}),
@@ -27,21 +27,21 @@ def tiny():
         ("floor", {}),
     ],
 )
-def test_everyone_who_trains_can(make: str, settings: dict[str, bool]):
+def test_training_workload_runs(build: str, arguments: dict[str, bool]):
     import training  # pyright: ignore[reportMissingImports]
 
-    assert getattr(training, make)(tiny(), **settings)(2) > 0
+    assert getattr(training, build)(tiny(), **arguments)(2) > 0
 
 
-@pytest.mark.parametrize("make", ["ours", "huggingface"])
-@pytest.mark.parametrize("texts", [1, 2])
-def test_everyone_who_writes_can(make: str, texts: int):
+@pytest.mark.parametrize("build", ["ours", "huggingface"])
+@pytest.mark.parametrize("num_texts", [1, 2])
+def test_generation_workload_runs(build: str, num_texts: int):
     import generation  # pyright: ignore[reportMissingImports]
 
-    assert getattr(generation, make)(tiny(), texts)(1) > 0
+    assert getattr(generation, build)(tiny(), num_texts)(1) > 0
 
 
-def test_the_count_of_parameters_is_that_of_the_model():
+def test_number_of_parameters_matches_the_model():
     import growth  # pyright: ignore[reportMissingImports]
 
     from minillm.config import ModelConfig
@@ -50,17 +50,20 @@ def test_the_count_of_parameters_is_that_of_the_model():
     sizes = tiny()
     shape = (sizes.vocab_size, sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
     model = Decoder(ModelConfig(*shape, 0.0))
-    assert growth.parameters(sizes) == sum(parameter.numel() for parameter in model.parameters())
+    assert growth.num_parameters(sizes) == sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_contestants_take_turns_and_the_first_turn_does_not_count():
-    from workers import Entry, race  # pyright: ignore[reportMissingImports]
+def test_interleaved_rounds_are_recorded_per_iteration_without_the_warm_up():
+    from workers import WorkloadSpec, run_interleaved  # pyright: ignore[reportMissingImports]
 
-    entries = {"quick": Entry(pretend, 2, {"seconds": 3.0}), "slow": Entry(pretend, 1, {"seconds": 5.0})}
-    results = race(entries, rounds=3)
+    specs = {
+        "quick": WorkloadSpec(constant_time, 2, {"seconds": 3.0}),
+        "slow": WorkloadSpec(constant_time, 1, {"seconds": 5.0}),
+    }
+    results = run_interleaved(specs, rounds=3)
     assert [result.seconds for result in results.values()] == [[1.5] * 3, [5.0] * 3]
     assert all(result.peak_mb > 1 for result in results.values())
 
 
-def pretend(seconds: float):
+def constant_time(seconds: float):
     return lambda n: seconds
