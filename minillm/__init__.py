@@ -1,8 +1,8 @@
 """MiniLLM: a small Transformer language model, written to be read in half an hour and trained in minutes.
 
 model, tokenizer = minillm.load("best")
-for piece in minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=200, seed=1):
-    print(piece, end="")
+for text in minillm.generate(model, tokenizer, "ROMEO:", max_new_tokens=200, seed=1):
+    print(text, end="")
 """
 
 from importlib import import_module
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from minillm.generation.load import load
 
 __all__ = ["generate", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {"generate": "minillm.generation.generate", "load": "minillm.generation.load"}
 
 
 def __getattr__(name: str) -> object:
-    """Import torch only when something is asked for, so that `--help` and wrong flags answer at once."""
+    """Import the public functions lazily, so that `--help` and usage errors do not wait for torch."""
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
