@@ -34,7 +34,7 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
     ("reference", {}),
     ("no dropout", {"model.dropout": 0.0}),
     (
-        "ten times the learning rate, warm-up, linear decay",
+        "AdamW at 3e-3, beta2 0.95, warmup, linear decay",
         {"model.learning_rate": 3e-3, "model.warmup_steps": 100, "model.schedule": "linear", "model.beta2": 0.95},
     ),
     ("rotary positions", {"model.position": "rotary"}),
@@ -43,13 +43,13 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
     ("SwiGLU", {"model.activation": "swiglu"}),
     ("zero initialization of branches and head", {"model.zero_init": True}),
     (
-        "Muon",
+        "Muon without weight decay",
         {
             **{"model.optimizer": "muon", "model.muon_learning_rate": 0.02, "model.learning_rate": 8e-3},
             **{"model.warmup_steps": 10, "model.weight_decay": 0.0},
         },
     ),
-    ("weight decay", {"model.weight_decay": 0.2}),
+    ("weight decay 0.2", {"model.weight_decay": 0.2}),
     ("shuffled windows", {"data.sampling": "shuffled"}),
 ]
 DETOURS: list[tuple[str, Flags]] = [  # each changes these flags of the last rung

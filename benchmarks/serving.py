@@ -130,7 +130,7 @@ def table_row(name: str, stats: ClientStats, rate: float, single_rate: float) ->
 
 async def measure(port: int, pid: int, options: argparse.Namespace) -> None:
     """Run the three load tests and print their results."""
-    await run_clients(port, 4, 2)  # warm-up
+    await run_clients(port, 4, 2)  # warmup
     single, rate_before = await run_clients(port, 1, options.seconds / 2)
     many, many_rate = await run_clients(port, options.clients, options.seconds)
     single_after, rate_after = await run_clients(port, 1, options.seconds / 2)

@@ -8,7 +8,7 @@ Norm = Literal["layer", "rms"]
 Activation = Literal["relu", "squared_relu", "swiglu"]
 
 NORM_EPSILON = 1e-5  # added to the variance or mean square in every norm; the default of nn.LayerNorm
-ROTARY_BASE = 10_000.0  # wavelengths of the rotary embedding grow from 2π to almost 2π · ROTARY_BASE positions
+ROTARY_BASE = 10_000.0  # wavelengths of the rotary embedding grow from 2π to 2π · ROTARY_BASE^(1 - 2/D) positions
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ModelConfig:
 
 
 def _check(name: str, value: Any, expected_type: Any) -> None:
-    """Check that a value has its field's type and lies in the range of all fields of that type."""
+    """Check the type, and the range: integers are at least 1, floats at least 0 and less than 1."""
     if expected_type is int:
         if type(value) is not int:
             raise ValueError(f"{name} must be an integer, got {value!r}")

@@ -39,7 +39,7 @@ def run_interleaved(specs: dict[str, WorkloadSpec], rounds: int) -> dict[str, Re
 
     Args:
         specs: Workloads by name.
-        rounds: Number of measured rounds, after one warm-up round.
+        rounds: Number of measured rounds, after one warmup round.
 
     Returns:
         Results by name.

@@ -76,7 +76,7 @@ class Checkpoints(Checkpoint):
             self._save_last_if_due(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if due after an epoch without a final validation; Lightning would repeat an epoch saved earlier."""
+        """Save if due; Lightning would repeat an epoch whose checkpoint was written before its end."""
         if self._completed_step != trainer.global_step:
             self._save_last_if_due(trainer, pl_module)
 

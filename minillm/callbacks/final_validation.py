@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class FinalValidation(Callback):
-    """Validate after the last step, also if it is not a multiple of `val_check_interval`."""
+    """Validate after the last step, even if it is not a multiple of `val_check_interval`."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

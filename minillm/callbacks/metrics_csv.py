@@ -29,14 +29,14 @@ class MetricsCSVLogger(Logger):
 
     @property
     def name(self) -> None:
-        """None: the run folder belongs to another logger."""
+        """None: Lightning takes the folder of a run from its first logger."""
 
     @property
     def version(self) -> None:
-        """None: the run folder belongs to another logger."""
+        """None: Lightning takes the folder of a run from its first logger."""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: hyper-parameters are in config.yaml."""
+        """Do nothing: hyperparameters are in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -136,7 +136,7 @@ def _check_values(content: dict[str, Any]) -> None:
 
 
 def _check_consistency(checkpoint: Checkpoint) -> None:
-    """Check that the hyper-parameters, the tokenizer and the weights describe the same model."""
+    """Check that the hyperparameters, the tokenizer and the weights describe the same model."""
     required = [field.name for field in dataclasses.fields(ModelConfig) if field.default is dataclasses.MISSING]
     if missing := [name for name in required if name not in checkpoint.hyper_parameters]:
         raise ValueError(f"its hyper_parameters have no {missing[0]}")

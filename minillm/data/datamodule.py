@@ -98,7 +98,7 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return batches (B, T + 1) of training windows; a resumed run starts at the next batch.
 
-        An epoch has the batches of all `max_steps` steps or, without that limit, as many as cover the training split.
+        With `max_steps`, one epoch is the whole run; without it, about one pass over the training split.
         """
         assert self.trainer is not None
         trainer = self.trainer

@@ -43,10 +43,10 @@ class RandomWindows(Dataset[Tensor]):
 
 
 class ShuffledWindows(Dataset[Tensor]):
-    """Batches of non-overlapping windows, shuffled every epoch; batch n is a pure function of (seed, rank, n).
+    """Batches of non-overlapping windows, shuffled every epoch; a pure function of (seed, rank, world size, n).
 
-    In an epoch, no token is a target twice, and all are targets but fewer than 2T at the ends of the text. The offset
-    of the first window is also drawn per epoch, so that window boundaries vary.
+    In an epoch, each token is a target at most once; fewer than 2T tokens at the ends of the text are never targets.
+    The offset of the first window is also drawn per epoch, so that window boundaries vary.
 
     Args:
         tokens, context_length, batch_size, seed, rank: As for `RandomWindows`.
@@ -63,7 +63,7 @@ class ShuffledWindows(Dataset[Tensor]):
         self.rank, self.world_size = rank, world_size
         self.windows_per_epoch = max((len(tokens) - context_length) // context_length, 1)
         self.offsets = torch.arange(context_length + 1)
-        self._starts = lru_cache(maxsize=2)(self._draw_starts)  # a batch spans at most two epochs, unless they are tiny
+        self._starts = lru_cache(maxsize=2)(self._draw_starts)  # a batch spans two epochs at most, if they are not tiny
 
     def __getitem__(self, n: int) -> Tensor:
         """Return batch n: (B, T + 1) token ids."""
@@ -113,7 +113,7 @@ class ConsecutiveWindows(Dataset[Tensor]):
 
 
 class SlidingWindows(Dataset[tuple[Tensor, int]]):
-    """Batches of overlapping windows, in which each scored target has nearly the whole context before it.
+    """Batches of overlapping windows, in which only targets with much context before them are scored.
 
     Every token but the first is scored exactly once: all targets of the first window, then the last `stride` targets
     of each window.

@@ -111,7 +111,7 @@ class NumpyDecoder:
         key, value = cache.extend(layer, heads[1:])
         query = heads[0]
         if last_only and layer == config.num_layers - 1 and not config.token_shift:
-            # of the other positions, only the keys and values are needed
+            # only the last position is needed; the others have contributed their keys and values
             x, query = x.reshape(B, -1, config.embed_dim)[:, -1], query[:, :, -1:]
             mask = None if mask is None else mask[..., -1:, :]
         attention = _attention_weights(query, key, mask)

@@ -41,7 +41,8 @@ class CausalSelfAttention(nn.Module):
         dropout: Dropout probability of the output.
         rotary: Rotary position embedding of queries and keys; None if the input already encodes the positions.
         query_key_norm: QK-norm: RMS-normalize queries and keys and multiply them by a learned scale per head, so that
-            scores cannot grow without bound (Henry et al. 2020, "Query-Key Normalization for Transformers").
+            the size of the scores does not depend on that of the activations (Henry et al. 2020, "Query-Key
+            Normalization for Transformers").
 
     Source: Vaswani et al. 2017, section 3.2.2.
     """

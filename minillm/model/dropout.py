@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class Dropout(nn.Module):
     """Inverted dropout: during training, zero each element with probability `p` and scale the others by 1 / (1 - p).
 
-    `nn.Dropout` draws a float per element from a sequential generator, which on a CPU takes longer than this model's
-    matrix products. Here one 64-bit draw serves eight elements. `p` is therefore rounded to a multiple of 1/256 (at
-    most 255/256), and the scale uses the rounded value.
+    `nn.Dropout` draws a float per element from a sequential generator, which on a CPU takes as long as the largest
+    matrix product of this model. Here one 64-bit draw serves eight elements. `p` is therefore rounded to a multiple of
+    1/256 (at most 255/256), and the scale uses the rounded value.
 
     Args:
         p: Probability of zeroing an element, at least 0 and less than 1.
@@ -26,6 +26,7 @@ class Dropout(nn.Module):
         """Apply dropout to a tensor of any shape."""
         if not self.training or self.threshold == 0:
             return x
+        # 1 where the byte is at least the threshold, else 0
         keep = _random_bytes(x).clamp_(self.threshold - 1, self.threshold).sub_(self.threshold - 1)
         return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
 

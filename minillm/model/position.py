@@ -9,7 +9,7 @@ from minillm.config import ROTARY_BASE
 class RotaryEmbedding(nn.Module):
     """Rotary position embedding: rotate each pair of channels by position · frequency, a frequency per pair.
 
-    With queries and keys rotated so, the score of a query at position m and a key at position n depends on positions
+    After this rotation, the score of a query at position m and a key at position n depends on positions
     only through the distance m - n.
 
     Args:
@@ -50,6 +50,6 @@ class TokenShift(nn.Module):
         self.mix = nn.Parameter(torch.zeros(embed_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C); x[-1] is 0."""
+        """Map (B, T, C) to (B, T, C). The position before the first is taken to be 0."""
         previous = nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
         return torch.lerp(x, previous, self.mix.to(x.dtype))

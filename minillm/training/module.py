@@ -27,7 +27,7 @@ class LanguageModel(LightningModule):
         learning_rate: Peak learning rate of AdamW.
         muon_learning_rate: Peak learning rate of Muon.
         schedule: Decay of the learning rate: `constant` (none), or `linear` or `cosine`, to 0 at the end of the run.
-        warmup_steps: Number of steps of linear warmup from 0.
+        warmup_steps: Number of steps in which the learning rate rises linearly to its peak.
         decay_fraction: Final fraction of the run in which the learning rate decays, at most 1; it is constant before.
         weight_decay: Weight decay of the matrices, with either optimizer.
         beta2: AdamW's beta2, the decay of its second moment.
@@ -66,7 +66,7 @@ class LanguageModel(LightningModule):
             raise ValueError(f"decay_fraction must be more than 0 and at most 1, got {decay_fraction}")
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Create AdamW, or Muon and AdamW, from the hyper-parameters."""
+        """Create AdamW, or Muon and AdamW, from the hyperparameters."""
         settings: dict[str, Any] = {**self.hparams}
         shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
         if settings["optimizer"] == "muon":
@@ -133,12 +133,12 @@ class LanguageModel(LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format, the seed of the training windows, and the tokenizer, without which weights are useless."""
+        """Add the format, the seed of the training windows, and the tokenizer, which using the weights requires."""
         checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
         checkpoint["tokenizer"] = get_datamodule(self.trainer).tokenizer.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Override the checkpoint's settings with this run's; keep hyper-parameters that this version does not know."""
+        """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version."""
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
@@ -170,8 +170,8 @@ class LanguageModel(LightningModule):
 def log(module: LightningModule, values: dict[str, Any], **kwargs: Any) -> None:
     """Write metrics to the loggers immediately, with the number of completed optimizer steps.
 
-    Lightning's `log_dict` writes training metrics only after the hooks that save checkpoints, counts steps from 0, and
-    costs up to a millisecond per step.
+    The loggers are called directly, because Lightning's `log_dict` writes training metrics only after the hooks that
+    save checkpoints, counts steps from 0, and costs up to a millisecond per step. It still serves the progress bar.
 
     Args:
         module: The module that is being trained.

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 # a, b, c: chosen by Muon's author to raise small singular values fast
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-NEWTON_SCHULZ_STEPS = 5  # after which the singular values are between about 0.7 and 1.2
+NEWTON_SCHULZ_STEPS = 5  # singular values from 0.005 to 1 end between about 0.7 and 1.2
 
 
 def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
-    """Create AdamW with weight decay for matrices only, not for biases and norms.
+    """Create AdamW with weight decay for matrices only: norm weights, QK scales and token-shift mixes are not decayed.
 
     Args:
         model: Model whose parameters are optimized, except for frozen ones.
@@ -36,10 +36,10 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: fl
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the matrices inside the blocks, AdamW for the rest: embeddings, head, norms.
+    """Muon for the matrices inside the blocks, AdamW for all other parameters.
 
     Muon replaces the momentum of a matrix by the nearest orthogonal matrix, which has the same singular vectors with
-    equal singular values. So rare directions of the gradients are learned as fast as frequent ones.
+    equal singular values. So directions with small singular values get updates as large as those with large ones.
 
     Args:
         model: Model whose parameters are optimized, except for frozen ones; it has `blocks`.

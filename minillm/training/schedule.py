@@ -9,9 +9,10 @@ Schedule = Literal["constant", "linear", "cosine"]
 def learning_rate_factor(
     step: int, num_steps: float, schedule: Schedule, warmup_steps: int, decay_fraction: float
 ) -> float:
-    """Return the factor of the learning rate at a step: linear warmup, then constant, then decay to 0.
+    """Return the factor of the learning rate at a step: the product of a linear warmup and a decay to 0.
 
-    A `decay_fraction` below 1 gives the warmup-stable-decay schedule; with 1 the decay spans the whole run.
+    A `decay_fraction` below 1 gives the warmup-stable-decay schedule. With 1 the decay spans the whole run, warmup
+    included, and the factor does not quite reach 1.
 
     Args:
         step: Number of optimizer steps completed before this one.

@@ -16,7 +16,7 @@ Refused = Callable[..., str]
         (("--model.activation", "gelu"), r'"model\.activation": .*Got value: gelu$'),
         (("--trainer.logger", "5"), r'"trainer\.logger": .*expected Logger or bool or null\. Got value: 5$'),
         (("--data.stride", "x"), r'"data\.stride": .*expected int or null\. Got value: x$'),
-        (("--trainer.max_step", "3"), r"arguments: --trainer\.max_step 3; did you mean --trainer\.max_steps\?$"),
+        (("--trainer.max_step", "3"), r"unrecognized flag --trainer\.max_step 3; did you mean --trainer\.max_steps\?$"),
         (("--config", "./none.yaml"), r"File does not exist: .*none\.yaml"),
     ],
 )
