@@ -19,13 +19,26 @@ def fastest_precision(accelerator: str) -> str:
         The Trainer's `precision`: `bf16-mixed` or `32-true`.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif accelerator == "cpu" or (accelerator == "auto" and not torch.backends.mps.is_available()):
-        capabilities = torch.cpu.get_capabilities()
-        has_bf16 = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        device_type = "cuda"
+    elif accelerator == "auto":
+        device_type = "mps" if torch.backends.mps.is_available() else "cpu"
     else:
-        has_bf16 = False
-    return "bf16-mixed" if has_bf16 else "32-true"
+        device_type = accelerator
+    return "bf16-mixed" if multiplies_bf16(device_type) else "32-true"
+
+
+def multiplies_bf16(device_type: str) -> bool:
+    """Whether a device multiplies bf16 matrices natively; emulated products are many times slower than float32.
+
+    Args:
+        device_type: The `type` of a torch.device.
+    """
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type != "cpu":
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def keep_freed_memory() -> None:

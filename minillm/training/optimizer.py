@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from minillm.training.hardware import multiplies_bf16
+
 # a, b, c: chosen by Muon's author to raise small singular values fast
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5  # singular values from 0.005 to 1 end between about 0.7 and 1.2
@@ -126,11 +128,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
         matrices: (N, R, C)
 
     Returns:
-        (N, R, C) of the same dtype; computed in bf16, which is precise enough.
+        (N, R, C) of the same dtype; computed in bf16, which is precise enough, or in float32 where bf16 is emulated.
     """
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
     tall = matrices.shape[1] > matrices.shape[2]
-    x = (matrices.transpose(1, 2) if tall else matrices).bfloat16()
+    dtype = torch.bfloat16 if multiplies_bf16(matrices.device.type) else torch.float32
+    x = (matrices.transpose(1, 2) if tall else matrices).to(dtype)
     norm = cast(Tensor, torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True))
     x = x / (norm + 1e-7)  # the Frobenius norm bounds the singular values: none is above 1
     for _ in range(NEWTON_SCHULZ_STEPS):

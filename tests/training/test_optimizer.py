@@ -24,7 +24,10 @@ def set_random_gradients(model: nn.Module, step: int) -> None:
         parameter.grad = torch.randn(parameter.shape, generator=generator)
 
 
-def test_muon_matches_torch_muon_on_hidden_matrices_and_torch_adamw_on_the_rest():
+def test_muon_matches_torch_muon_on_hidden_matrices_and_torch_adamw_on_the_rest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "minillm.training.optimizer.multiplies_bf16", lambda device_type: True
+    )  # as torch's always does
     ours, theirs = decoder(), decoder()
     muon = Muon(ours, learning_rate=0.01, muon_learning_rate=0.02, weight_decay=0.1, beta2=0.95)
     named = dict(theirs.named_parameters())
