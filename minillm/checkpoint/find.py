@@ -126,7 +126,8 @@ def _find_newest_file(*stems: str) -> Path:
     """Return the most recently modified checkpoint file below `lightning_logs/` with one of these stems."""
     files = [file for stem in stems for file in RUNS_FOLDER.glob(f"**/checkpoints/{stem}.ckpt") if file.is_file()]
     if not files:
+        hint = ", or pass 'last' for a run without a validation" if stems == ("best",) else ""
         raise ValueError(
-            f"no {stems[0]!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit)"
+            f"no {stems[0]!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit){hint}"
         )
     return max(files, key=lambda file: file.stat().st_mtime_ns)

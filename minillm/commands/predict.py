@@ -51,7 +51,7 @@ def run(args: list[str]) -> None:
         with exit_on_wrong_input():
             params, prompts = _sampling_params(options), _prompts(options)
             from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
-            from minillm.generation.generate import encode_prompt, generate_batch
+            from minillm.generation.generate import generate_batch
             from minillm.generation.load import load_numpy
 
             path = find_checkpoint(options.ckpt_path)
@@ -60,7 +60,7 @@ def run(args: list[str]) -> None:
             if options.on_unknown != "error":
                 prompts = [_handle_unknown(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             for prompt in prompts:
-                encode_prompt(tokenizer, prompt)
+                _check_encodable(tokenizer, prompt)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         number, total = 0, len(prompts) * options.num_samples
         for prompt, first in product(prompts, range(0, options.num_samples, BATCH_SIZE)):
@@ -156,7 +156,9 @@ def _decode(content: bytes, source: object) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         byte, offset = content[error.start], error.start
-        raise ValueError(f"{source} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}") from error
+        raise ValueError(
+            f"{source} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}; convert it to UTF-8"
+        ) from error
 
 
 def _demultiplex(batch: Iterator[tuple[int, str]], num_samples: int) -> Iterator[Iterator[str]]:
@@ -232,9 +234,21 @@ def _report_memorization(text: str, training_text: bytes) -> str:
     from minillm.generation.memorization import MIN_MATCH_BYTES, longest_verbatim_match
 
     match = longest_verbatim_match(text, training_text)
-    length = f"{len(match)} characters, {match!r}" if match else f"shorter than {MIN_MATCH_BYTES} bytes"
-    print(f"memorization check: longest verbatim match with the training text: {length}", file=sys.stderr)
+    if match:
+        result = f"longest verbatim match with the training text: {len(match)} characters, {match!r}"
+    else:
+        result = f"no verbatim match of {MIN_MATCH_BYTES} bytes or more with the training text"
+    print(f"memorization check: {result}", file=sys.stderr)
     return match
+
+
+def _check_encodable(tokenizer: Tokenizer, prompt: str) -> None:
+    from minillm.generation.generate import encode_prompt
+
+    try:
+        encode_prompt(tokenizer, prompt)
+    except ValueError as error:
+        raise ValueError(f"{error}; pass --on_unknown skip or replace, or another prompt") from error
 
 
 def _handle_unknown(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
@@ -242,8 +256,12 @@ def _handle_unknown(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
     known = tokenizer.handle_unknown(prompt, replace=on_unknown == "replace")
     if known != prompt:
         unknown = sorted({character for character in prompt if not tokenizer.handle_unknown(character)})
-        action = "skipped" if on_unknown == "skip" else "replaced"
-        print(f"{action} characters outside the vocabulary: {' '.join(map(repr, unknown))}", file=sys.stderr)
+        if on_unknown == "skip":
+            action = f"skipped characters outside the vocabulary: {' '.join(map(repr, unknown))}"
+        else:
+            pairs = (f"{character!r} by {tokenizer.handle_unknown(character, replace=True)!r}" for character in unknown)
+            action = f"replaced characters outside the vocabulary: {', '.join(pairs)}"
+        print(action, file=sys.stderr)
     return known
 
 

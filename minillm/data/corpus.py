@@ -178,7 +178,9 @@ def _read_errors(file: Path) -> Generator[None]:
         yield
     except UnicodeDecodeError:
         offset, byte = _first_invalid_byte(file)
-        raise ValueError(f"{file} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}") from None
+        raise ValueError(
+            f"{file} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}; convert it to UTF-8"
+        ) from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
 
