@@ -3,13 +3,14 @@
 A command's module is imported only when that command runs, so that `predict` does not wait for Lightning's Trainer.
 """
 
+import errno
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from minillm import __version__
-from minillm.errors import fail, format_warnings_on_one_line
+from minillm.errors import exit_on_stdout_error, fail, flush_stdout, format_warnings_on_one_line
 
 COMMANDS = {
     "fit": ("minillm.commands.flags", "train a model"),
@@ -28,11 +29,24 @@ def main(args: list[str] | None = None) -> None:
         args: Command-line arguments without the program name; defaults to `sys.argv[1:]`.
 
     Raises:
-        SystemExit: With code 2 for invalid input, 130 on Ctrl-C.
+        SystemExit: With code 2 for invalid input or a full disk behind stdout, 130 on Ctrl-C.
     """
-    args = sys.argv[1:] if args is None else args
     if sys.stderr is None:  # it is closed; print would fall back to stdout
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    try:
+        _dispatch(sys.argv[1:] if args is None else args)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename:
+            raise
+        exit_on_stdout_error(error)
+    finally:
+        flush_stdout()
+
+
+def _dispatch(args: list[str]) -> None:
+    """Run the command that the arguments name."""
     if args and args[0] in ("-h", "--help"):
         print(_usage())
     elif args and args[0] == "--version":
@@ -43,10 +57,7 @@ def main(args: list[str] | None = None) -> None:
     else:
         format_warnings_on_one_line()
         module, _ = COMMANDS[args[0]]
-        try:
-            import_module(module).run(args)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        import_module(module).run(args)
 
 
 def _usage() -> str:

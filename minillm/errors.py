@@ -1,5 +1,6 @@
 """One-line error messages and warnings of the command line; exit code 2 for invalid input."""
 
+import os
 import re
 import sys
 import warnings
@@ -30,6 +31,32 @@ def fail(message: str) -> NoReturn:
     """Print a one-line error message to stderr and exit with code 2."""
     print(f"minillm: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def flush_stdout() -> None:
+    """Flush stdout; if that fails, discard its content and exit, unless an error has been reported already."""
+    pending = sys.exception()
+    try:
+        if sys.stdout is not None:  # it is closed
+            sys.stdout.flush()
+    except OSError as error:
+        if isinstance(pending, SystemExit) and pending.code:
+            _discard_stdout()
+        else:
+            exit_on_stdout_error(error)
+
+
+def exit_on_stdout_error(error: OSError) -> NoReturn:
+    """Exit after a failed write to stdout: with code 0 if the reader has closed the pipe, as `head` does, else 2."""
+    _discard_stdout()
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)
+    fail(f"stdout: {error.strerror}")
+
+
+def _discard_stdout() -> None:
+    """Redirect stdout to the null device, so that flushing it at exit cannot fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def format_warnings_on_one_line() -> None:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,3 +74,37 @@ def test_the_package_exports_exactly_what_all_lists():
     assert all(callable(getattr(package, name)) for name in package.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'train'"):
         _ = package.train  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no closed pipes that raise EPIPE")
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "--version", "configs", "configs minillm", "fit --help", "predict --help", "serve --help"],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_ends_a_command_silently(arguments: str, unbuffered: str):
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with os.fdopen(writer, "wb") as pipe:
+        program = [sys.executable, "-m", "minillm", *arguments.split()]
+        done = subprocess.run(program, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_pipe_does_not_hide_an_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        program = [sys.executable, "-m", "minillm", "predict", "--top_k", "0"]
+        done = subprocess.run(program, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("arguments", ["--help", "configs", "fit --help"])
+def test_a_full_disk_behind_stdout_is_reported_in_one_line(arguments: str):
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "minillm", *arguments.split()]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "minillm: error: stdout: No space left on device\n")

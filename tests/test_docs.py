@@ -46,7 +46,10 @@ def test_every_minillm_command_runs(
     arguments: tuple[str, ...], in_smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minillm: Any
 ):
     shortened = {
-        "fit": ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "2", "--data.batch_size", "4"],
+        "fit": [
+            *("--trainer.max_steps", "2", "--trainer.limit_val_batches", "2", "--data.batch_size", "4"),
+            *("--samples.max_new_tokens", "5"),
+        ],
         "validate": ["--trainer.limit_val_batches", "2"],
         "test": ["--trainer.limit_test_batches", "2"],
         "predict": ["--max_new_tokens", "5"],

@@ -16,7 +16,7 @@ LAYERS = [  # top to bottom; a component imports components of lower layers only
     {"tokenizer", "model"},
     {"config"},
 ]
-LEAVES = {"errors", "files"}  # importable from every layer
+LEAVES = {"cpus", "errors", "files"}  # importable from every layer
 TORCH_TRANSFORMERS = {
     "Transformer",
     "TransformerEncoder",

@@ -77,5 +77,5 @@ def test_the_notebook_runs_and_its_losses_agree_with_the_committed_ones(committe
     assert [num_figures(cell) for cell in executed] == [num_figures(cell) for cell in committed]
     losses = final_losses(executed)
     assert losses == pytest.approx(final_losses(committed), abs=LOSS_TOLERANCE)
-    assert len(losses) == 3
+    assert len(losses) == 2
     assert min(losses, key=lambda name: losses[name]) == "quick"

@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minillm.errors import OneLineErrorMixin, exit_on_wrong_input, fail
+from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -201,10 +201,7 @@ def _stream(sample: Sample, pieces: Iterator[str], is_only: bool) -> str:
         if terminal or not is_only:
             print(flush=True)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that flushing at exit cannot fail again
-        if isinstance(error, BrokenPipeError):  # the reader has closed the pipe, as `head` does
-            sys.exit(0)
-        fail(f"stdout: {error.strerror}")
+        exit_on_stdout_error(error)
     return "".join(generated)
 
 

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -141,14 +142,21 @@ def may_read_unasked(corpus: str) -> bool:
     return corpus in NAMED_CORPORA or (path.is_file() and path.stat().st_size <= MAX_UNASKED_BYTES)
 
 
-def _expand_user(corpus: str) -> Path:
-    return Path(os.path.expanduser(corpus))  # noqa: PTH111 - Path.expanduser raises for an unknown user
+def _expand_user(path: str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
 
 
 def cache_folder() -> Path:
-    """Return the folder for prepared corpora: $MINILLM_CACHE, or `minillm` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "minillm"
-    return Path(os.environ.get("MINILLM_CACHE") or default).expanduser()
+    """Return the folder for prepared corpora: $MINILLM_CACHE, or `minillm` in the user's cache folder.
+
+    A user without a home folder, such as an unknown user id in a container, has one in the temporary folder.
+    """
+    folder = _expand_user(
+        os.environ.get("MINILLM_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/minillm"
+    )
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        return Path(tempfile.gettempdir(), f"minillm-{os.getuid()}")
+    return folder
 
 
 def _named_text(name: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from minillm.cpus import usable_cpus
 from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_documents
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
@@ -95,7 +96,7 @@ def _tokenize(
 ) -> None:
     """Tokenize documents into `tokens.bin` and `about.json`."""
     size_bytes = sum(document.size for document in documents)
-    num_processes = (os.cpu_count() or 1) if size_bytes >= PARALLEL_THRESHOLD_BYTES else 1
+    num_processes = usable_cpus() if size_bytes >= PARALLEL_THRESHOLD_BYTES else 1
     with Progress(console=Console(stderr=True), disable=size_bytes < PARALLEL_THRESHOLD_BYTES) as progress:
         num_chars, alphabet = 0, set[str]()
         for segment in _track(progress, "reading", _segments(documents), size_bytes):

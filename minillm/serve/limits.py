@@ -1,7 +1,8 @@
 """Limits on the load of the server: concurrent sequences, queue length, time and workers."""
 
-import os
 from dataclasses import dataclass
+
+from minillm.cpus import usable_cpus
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Limits:
     max_batch_size: int = 64
     max_waiting: int = 192
     max_seconds: float = 60.0
-    num_workers: int = min(os.cpu_count() or 1, 2)
+    num_workers: int = min(usable_cpus(), 2)
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""

@@ -1,4 +1,6 @@
 import hashlib
+import os
+import tempfile
 from importlib.metadata import PackageNotFoundError
 from io import BytesIO
 from pathlib import Path
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minillm.data import shakespeare
-from minillm.data.corpus import load_text
+from minillm.data.corpus import cache_folder, load_text
 
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # as published
 
@@ -121,3 +123,12 @@ def test_an_unreadable_corpus_raises_a_one_line_error(tmp_path: Path):
     ):
         with pytest.raises(ValueError, match=message):
             load_text(str(path))
+
+
+@pytest.mark.parametrize("cache", ["", "~nobody5/x"])
+def test_without_a_home_folder_the_cache_is_in_the_temporary_folder(cache: str, monkeypatch: pytest.MonkeyPatch):
+    for name in ("HOME", "XDG_CACHE_HOME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user id
+    monkeypatch.setenv("MINILLM_CACHE", cache)
+    assert cache_folder().parent == Path(tempfile.gettempdir())

@@ -1,0 +1,36 @@
+"""Number of CPUs available to this process."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")  # the mount point of cgroup v2
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use: its affinity mask, capped by the CPU quota of its cgroups.
+
+    Returns:
+        At least 1. A quota of 1.5 CPUs counts as 2.
+
+    Source: sched_getaffinity(2); Linux kernel documentation, "Control Group v2", cpu.max.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min([affinity, *_cgroup_quotas()])))
+
+
+def _cgroup_quotas() -> list[float]:
+    """Return the CPU quotas of this process's cgroup and of those that contain it, in CPUs."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+        path = next(line.removeprefix("0::/") for line in lines if line.startswith("0::/"))
+    except (OSError, StopIteration):  # another system, or cgroup v1
+        return []
+    quotas: list[float] = []
+    for folder in (CGROUPS / path, *(CGROUPS / path).parents):
+        try:
+            quota, period = (folder / "cpu.max").read_text("utf-8").split()
+            quotas.append(int(quota) / int(period))
+        except (OSError, ValueError):  # the root cgroup has no such file, and "max" is no limit
+            continue
+    return quotas
