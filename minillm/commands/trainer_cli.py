@@ -7,7 +7,6 @@ from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import Any
 
-import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
@@ -15,7 +14,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from minillm import __version__
 from minillm.callbacks.attention_maps import AttentionMaps
 from minillm.callbacks.checkpoint_io import AtomicCheckpointIO
 from minillm.callbacks.checkpoints import Checkpoints
@@ -29,7 +27,7 @@ from minillm.callbacks.samples import Samples
 from minillm.callbacks.training_metrics import TrainingMetrics
 from minillm.checkpoint.config_yaml import read_config
 from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume
-from minillm.checkpoint.format import FORMAT
+from minillm.checkpoint.format import FORMAT, versions
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 from minillm.commands.exit_messages import exit_on_early_signal
@@ -61,7 +59,7 @@ class MiniLLMCLI(LightningCLI):
         self.resumed_step: int | None = None
         self.base: Checkpoint | None = None  # source of the initial weights in fine-tuning
         self.resumed_run: RunFolder | None = None  # None if the run continues in a new folder
-        version = f"minillm=={__version__}, torch=={torch.__version__}, lightning=={lightning.__version__}"
+        header = ", ".join(f"{package}=={version}" for package, version in versions().items())
         super().__init__(
             LanguageModel,
             TextDataModule,
@@ -69,7 +67,7 @@ class MiniLLMCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=1337,
             parser_class=Parser,
-            parser_kwargs={"prog": f"minillm {command}", "allow_abbrev": False, "dump_header": [version]},
+            parser_kwargs={"prog": f"minillm {command}", "allow_abbrev": False, "dump_header": [header]},
             auto_configure_optimizers=False,  # the module configures its optimizer
             load_from_checkpoint_support=False,  # checkpoints contain plain values only
             args=flags,
