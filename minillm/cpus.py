@@ -1,10 +1,13 @@
-"""Number of CPUs available to this process."""
+"""Number of CPUs available to this process, and the threads that use them."""
 
 import math
 import os
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")  # the mount point of cgroup v2
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SPIN_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+SPIN_COUNT = 4000  # about 0.1 ms: longer than the pauses between the parallel regions of a training step
 
 
 def usable_cpus() -> int:
@@ -17,6 +20,23 @@ def usable_cpus() -> int:
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([affinity, *_cgroup_quotas()])))
+
+
+def user_sets_threads() -> bool:
+    """Return whether an environment variable sets the number of threads."""
+    return any(os.environ.get(name) for name in THREAD_VARIABLES)
+
+
+def limit_spinning() -> None:
+    """Let OpenMP threads sleep after a short wait for each other, unless an environment variable sets how they wait.
+
+    By default, GNU OpenMP spins for milliseconds. On a machine that is busy, a spinning thread keeps the one that it
+    waits for from running. Must be called before torch is imported.
+
+    Source: GNU libgomp manual, GOMP_SPINCOUNT.
+    """
+    if not any(os.environ.get(name) for name in SPIN_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
 
 
 def _cgroup_quotas() -> list[float]:

@@ -1,11 +1,13 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minillm import cpus
-from minillm.cpus import usable_cpus
+from minillm.cpus import SPIN_VARIABLES, limit_spinning, usable_cpus
 
 
 @pytest.fixture
@@ -70,3 +72,33 @@ def test_a_process_restricted_to_one_cpu_has_one():
         assert usable_cpus() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "4000"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"GOMP_SPINCOUNT": ""}, "4000"),
+    ],
+)
+def test_spinning_is_limited_unless_a_variable_says_how_threads_wait(
+    given: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    limit_spinning()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
+def test_fit_limits_spinning_before_torch_is_loaded():
+    code = "import os, sys\nfrom minillm.cpus import limit_spinning\n"
+    code += "import minillm.commands.flags as flags\n"
+    code += "flags.limit_spinning = lambda: (limit_spinning(), print('torch' in sys.modules))\n"
+    code += "flags.run(['fit', '--print_config'])"
+    environment = {name: value for name, value in os.environ.items() if name not in SPIN_VARIABLES}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert process.stdout.splitlines()[0] == "False"

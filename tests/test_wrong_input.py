@@ -133,6 +133,35 @@ CASES = [
     (f"{FIT} --trainer.val_check_interval 0", "trainer.val_check_interval must be"),
     (f"{FIT} --trainer.log_every_n_steps=-1", "trainer.log_every_n_steps must be"),
     (f"{FIT} --trainer.accumulate_grad_batches 0", "accumulate_grad_batches"),
+    (
+        f"{FIT} --trainer.accumulate_grad_batches 3 --trainer.limit_train_batches 7",
+        "limit_train_batches must be a multiple of accumulate_grad_batches 3, got 7",
+    ),
+    (
+        f"{FIT} --trainer.accumulate_grad_batches 3 --trainer.limit_train_batches 0.5",
+        "limit_train_batches must be a multiple of accumulate_grad_batches 3, got 0.5",
+    ),
+    (
+        f"{FIT} --trainer.accumulate_grad_batches 2 --trainer.val_check_interval 00:00:01:00",
+        "val_check_interval must be a number of steps with accumulate_grad_batches, not a time",
+    ),
+    (
+        f"{FIT} --trainer.callbacks+=GradientAccumulationScheduler --trainer.callbacks.scheduling='{{0: 2}}'",
+        "GradientAccumulationScheduler is not supported: pass --trainer.accumulate_grad_batches",
+    ),
+    (f"{FIT} --trainer.max_epochs 0", "trainer.max_epochs must be at least 1, or -1 for no limit, got 0"),
+    (f"{FIT} --trainer.enable_checkpointing false", "trainer.enable_checkpointing false is not supported"),
+    (f"{FIT} --trainer.barebones true", "trainer.barebones is not supported, because it disables checkpoints"),
+    (f"{FIT} --ckpt_path last --trainer.fast_dev_run true", "fast_dev_run .* cannot resume one: leave out --ckpt_path"),
+    (
+        f"{FIT} --ckpt_path last --trainer.max_steps 30 --data.corpus accent.txt --data.context_length 16",
+        "'ï'|the text of data.corpus 'accent.txt' is not the one that .*last.ckpt was trained with: restore it, or",
+    ),
+    (
+        f"{FIT} --ckpt_path last --trainer.max_steps 30 --data.val_corpus docs/a.txt",
+        "the text of data.val_corpus 'docs/a.txt' is not the one that .*last.ckpt was trained with",
+    ),
+    (f"{FIT} --ckpt_path last --name other", "no 'last' checkpoint of a run named 'other' .*: the newest run is"),
     (f"{FIT} --trainer.limit_val_batches=-1", "limit_val_batches"),
     (f"{FIT} --trainer.precision 7", "trainer.precision"),
     (f"{FIT} --trainer.precision 64-true", "trainer.precision must be 32-true, bf16-mixed or 16-mixed"),
@@ -145,6 +174,7 @@ CASES = [
     (f"{FIT} --trainer.strategy telepathy", "telepathy"),
     (f"{FIT} --trainer.callbacks no.such.Thing", "no.such.Thing"),
     (f"{FIT} --checkpoints.every_n_train_steps 0", "every_n_train_steps must be at least 1, got 0"),
+    (f"{FIT} --checkpoints.keep_every_n_steps 0", "keep_every_n_steps must be at least 1, got 0"),
     (f"{FIT} --samples.prompt é", r"'é' \(U\+00E9\) at position 0"),
     (f"{FIT} --samples.temperature=-1", "temperature must be 0"),
     (f"{FIT} --samples.max_new_tokens 0", "max_new_tokens must be at least 1"),
@@ -288,7 +318,7 @@ CASES = [
     ("predict --prompt A --output /no/such/folder/a.jsonl", "/no/such/folder/a.jsonl: No such file or directory"),
     (f"predict --prompt A --output {RUN}/config.yaml", "config.yaml: File exists"),
     ("predict --prompt A --output nothing", "nothing: (File exists|Is a directory)"),
-    (f"{FIT} --trainer.default_root_dir empty.txt", "empty.txt/lightning_logs/smoke/version_0: Not a directory"),
+    (f"{FIT} --trainer.default_root_dir empty.txt", "empty.txt/lightning_logs/smoke: Not a directory"),
     (
         f"{FIT} --version 0",
         f"{RUN} already has a run: resume it with --ckpt_path {RUN}, or pass another --version or --name",

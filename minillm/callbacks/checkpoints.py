@@ -24,12 +24,15 @@ class Checkpoints(Checkpoint):
 
     Args:
         every_n_train_steps: Number of steps between saves of `last.ckpt`; the end of a run is always saved.
+        keep_every_n_steps: Number of steps between checkpoints `step_N.ckpt` that are kept; by default none are.
     """
 
-    def __init__(self, every_n_train_steps: int = 500) -> None:
-        if every_n_train_steps < 1:
-            raise ValueError(f"every_n_train_steps must be at least 1, got {every_n_train_steps}")
+    def __init__(self, every_n_train_steps: int = 500, keep_every_n_steps: int | None = None) -> None:
+        for name, steps in (("every_n_train_steps", every_n_train_steps), ("keep_every_n_steps", keep_every_n_steps)):
+            if steps is not None and steps < 1:
+                raise ValueError(f"{name} must be at least 1, got {steps}")
         self.every_n_train_steps = every_n_train_steps
+        self.keep_every_n_steps = keep_every_n_steps
         self.best_val_loss = math.inf
         self.newest: tuple[Path, int] | None = None  # newest valid checkpoint and its step
         self.has_started = False  # whether setup is complete and any resumed state is restored
@@ -101,6 +104,8 @@ class Checkpoints(Checkpoint):
     def _save_last_if_due(self, trainer: Trainer, module: LightningModule) -> None:
         self._completed_step = trainer.global_step
         stop = self._in_any_process(trainer, self._stop_request.signum is not None)
+        if self.keep_every_n_steps and trainer.global_step % self.keep_every_n_steps == 0:
+            self._save(trainer, module, self.run.kept(trainer.global_step))
         if stop or trainer.should_stop or trainer.global_step % self.every_n_train_steps == 0:
             self._save(trainer, module, self.run.last)
         if stop:

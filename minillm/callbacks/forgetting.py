@@ -25,7 +25,8 @@ class Forgetting(Callback):
         name = val_corpus or base.data.get("corpus")
         if name is not None and may_read_unasked(name):
             prepared = prepare(name, data.tokenizer)
-            self.texts["old"] = (prepared.whole if val_corpus else prepared.val).tokens
+            if base.text_sha256.get("val_corpus" if val_corpus else "corpus", prepared.sha256) == prepared.sha256:
+                self.texts["old"] = (prepared.whole if val_corpus else prepared.val).tokens
         self.batch_size = data.batch_size
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -39,7 +40,7 @@ class Forgetting(Callback):
             for name in self.texts:
                 print(f"val_loss on the {name} text: {self.before[name]:.4f} before, {after[name]:.4f} after")
             if "old" not in self.texts:
-                print("the old text is not available: forgetting was not measured")
+                print("the old text is not available or has changed: forgetting was not measured")
 
     @torch.no_grad()
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Training progress: a progress bar in a terminal, lines of text elsewhere."""
 
+import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -8,6 +9,8 @@ from rich.progress import TaskID
 from torch import Tensor
 
 from minillm.callbacks.training_metrics import is_logging_step
+
+SECONDS_BETWEEN_LINES = 30  # of a validation
 
 
 class StepProgressBar(RichProgressBar):
@@ -29,11 +32,15 @@ class StepProgressBar(RichProgressBar):
 
 
 class ProgressLines(ProgressBar):
-    """Print one line every `log_every_n_steps` steps and one per validation, for log files and pipes."""
+    """Print one line every `log_every_n_steps` steps and one per validation, for log files and pipes.
+
+    A long validation prints a line every half minute.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
+        self._printed_at = 0.0
 
     def disable(self) -> None:
         """Turn printing off."""
@@ -50,6 +57,27 @@ class ProgressLines(ProgressBar):
         is_step_complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if is_step_complete and is_logging_step(trainer):
             self._print(trainer, "train_loss", "chars_per_second")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the time."""
+        self._printed_at = time.monotonic()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Print the number of batches from time to time."""
+        if self._enabled and time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES:
+            self._printed_at = time.monotonic()
+            totals = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+            print(f"validation: batch {batch_idx + 1}/{sum(totals):.0f}", flush=True)
+
+    on_test_start, on_test_batch_end = on_validation_start, on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the validation metrics."""

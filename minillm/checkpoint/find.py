@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from minillm.checkpoint.format import NewerFormatError
-from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder
+from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, run_folders
+from minillm.checkpoint.sessions import start_of_last_session
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 
 
@@ -16,26 +17,26 @@ def find_checkpoint(ckpt_path: str | Path) -> Path:
     """Resolve a name to a checkpoint file.
 
     Args:
-        ckpt_path: A checkpoint file; a run folder, for its best checkpoint; `best`, for the newest one below
-            `lightning_logs/`; or `last`, for the checkpoint with the most steps in the newest run there, with a warning
-            for each damaged one.
+        ckpt_path: A checkpoint file; a run folder, for its best checkpoint; `best`, for that of the newest run below
+            `lightning_logs/` that has one; or `last`, for the latest checkpoint of the newest run there.
 
     Raises:
         ValueError: There is no such checkpoint.
     """
     if str(ckpt_path) == "last":
-        return read_latest_checkpoint(_find_newest_run()).path
+        return read_latest_checkpoint(_find_newest_run("last.ckpt", "best.ckpt")).path
     return _resolve_file(ckpt_path)
 
 
 def read_checkpoint_to_resume(
-    ckpt_path: str | Path, as_tensor: Callable[[Any], Any] = np.copy
+    ckpt_path: str | Path, as_tensor: Callable[[Any], Any] = np.copy, name: str | None = None
 ) -> tuple[Checkpoint, RunFolder | None]:
     """Read the checkpoint to resume from, and no file twice.
 
     Args:
-        ckpt_path: As for `find_checkpoint`, except that a run folder resolves to its checkpoint with the most steps.
+        ckpt_path: As for `find_checkpoint`, except that a run folder resolves to its latest checkpoint.
         as_tensor: As for `read_checkpoint`.
+        name: Name of the run that `last` means; None for any.
 
     Returns:
         The checkpoint, and the run folder to continue in: None if the checkpoint is not in a run folder, or if that run
@@ -45,7 +46,7 @@ def read_checkpoint_to_resume(
         ValueError: There is no such checkpoint, or it is not valid.
         OSError: It cannot be read.
     """
-    if run := _resolve_run(ckpt_path):
+    if run := _resolve_run(ckpt_path, name):
         checkpoint = read_latest_checkpoint(run, as_tensor)
         return checkpoint, RunFolder.of(checkpoint.path)
     checkpoint = read_checkpoint(_resolve_file(ckpt_path), as_tensor)
@@ -54,13 +55,15 @@ def read_checkpoint_to_resume(
         is_behind = run is not None and read_latest_checkpoint(run, as_tensor, checkpoint).step > checkpoint.step
     except (NewerFormatError, OSError):
         is_behind = True  # an unreadable checkpoint may have more steps
+    except ValueError:
+        is_behind = False  # last.ckpt and best.ckpt are damaged
     return checkpoint, None if is_behind else run
 
 
 def read_latest_checkpoint(
     run: RunFolder, as_tensor: Callable[[Any], Any] = np.copy, already_read: Checkpoint | None = None
 ) -> Checkpoint:
-    """Read the checkpoint of a run with the most steps: last.ckpt or best.ckpt; warn of a damaged one.
+    """Read last.ckpt, or best.ckpt if last.ckpt is missing or damaged; warn of a damaged one.
 
     Args:
         run: The run folder.
@@ -69,22 +72,19 @@ def read_latest_checkpoint(
 
     Raises:
         ValueError: Neither is a valid checkpoint, or one has the format of a later version.
-        OSError: One cannot be read, though it may be valid.
+        OSError: last.ckpt cannot be read, though it may be valid.
     """
-    found: list[Checkpoint] = []
     for file in (run.last, run.best):
         try:
             if already_read is not None and file.resolve() == already_read.path.resolve():
-                found.append(already_read)
-            elif file.exists():
-                found.append(read_checkpoint(file, as_tensor))
+                return already_read
+            if file.exists():
+                return read_checkpoint(file, as_tensor)
         except NewerFormatError:
             raise
         except ValueError as error:
             warnings.warn(f"skipped: {error}", stacklevel=2)
-    if not found:
-        raise ValueError(f"no valid checkpoint in {run.checkpoints}")
-    return max(found, key=lambda checkpoint: checkpoint.step)  # the first maximum: last.ckpt if the steps are equal
+    raise ValueError(f"no valid checkpoint in {run.checkpoints}")
 
 
 def _resolve_file(ckpt_path: str | Path) -> Path:
@@ -93,7 +93,7 @@ def _resolve_file(ckpt_path: str | Path) -> Path:
     if "://" in name:
         raise ValueError(f"{name!r} is a URL: download the file first, if you trust its source")
     if name == "best":
-        return _find_newest_file("best")
+        return _find_newest_run("best.ckpt").best
     path = Path(name)
     if name and path.is_dir():
         path = _run_at(path).best
@@ -103,13 +103,13 @@ def _resolve_file(ckpt_path: str | Path) -> Path:
     return path
 
 
-def _resolve_run(ckpt_path: str | Path) -> RunFolder | None:
-    """Resolve a run folder that has checkpoints to itself, `last` to the newest run, and any other name to None."""
-    name = str(ckpt_path)
-    if name == "last":
-        return _find_newest_run()
-    run = _run_at(Path(name))
-    return run if name and any(run.checkpoints.glob("*.ckpt")) else None
+def _resolve_run(ckpt_path: str | Path, name: str | None) -> RunFolder | None:
+    """Resolve a run folder that has checkpoints to itself, `last` to the newest run, and any other path to None."""
+    path = str(ckpt_path)
+    if path == "last":
+        return _find_newest_run("last.ckpt", "best.ckpt", name=name)
+    run = _run_at(Path(path))
+    return run if path not in ("", "best") and any(run.checkpoints.glob("*.ckpt")) else None
 
 
 def _run_at(path: Path) -> RunFolder:
@@ -117,17 +117,27 @@ def _run_at(path: Path) -> RunFolder:
     return RunFolder(path.parent if path.name == "checkpoints" else path)
 
 
-def _find_newest_run() -> RunFolder:
-    """Return the run below `lightning_logs/` whose last.ckpt or best.ckpt was modified last."""
-    return _run_at(_find_newest_file("last", "best").parent)
+def _find_newest_run(*names: str, name: str | None = None) -> RunFolder:
+    """Return the run below `lightning_logs/` that was started or resumed last.
 
+    Args:
+        names: File names of checkpoints, of which the run must have one.
+        name: Name of the run; None for any.
 
-def _find_newest_file(*stems: str) -> Path:
-    """Return the most recently modified checkpoint file below `lightning_logs/` with one of these stems."""
-    files = [file for stem in stems for file in RUNS_FOLDER.glob(f"**/checkpoints/{stem}.ckpt") if file.is_file()]
-    if not files:
-        hint = ", or pass 'last' for a run without a validation" if stems == ("best",) else ""
-        raise ValueError(
-            f"no {stems[0]!r} checkpoint below {RUNS_FOLDER.absolute()}: train a model first (minillm fit){hint}"
-        )
-    return max(files, key=lambda file: file.stat().st_mtime_ns)
+    Raises:
+        ValueError: There is no such run.
+    """
+    runs = sorted(run_folders(), key=start_of_last_session, reverse=True)
+    named = [run for run in runs if name in (None, run.name)]
+    for index, run in enumerate(named):
+        if any((run.checkpoints / file).is_file() for file in names):
+            if "last.ckpt" in names and index:
+                warnings.warn(f"skipped {named[0].path}, which has no checkpoint yet", stacklevel=2)
+            return run
+    what = f"no {Path(names[0]).stem!r} checkpoint" + (f" of a run named {name!r}" if name else "")
+    if name and runs and not named:
+        hint = f"the newest run is {runs[0].path}: pass its folder, or --name {runs[0].name}"
+    else:
+        hint = "train a model first (minillm fit)"
+        hint += ", or pass 'last' for a run without a validation" if names == ("best.ckpt",) else ""
+    raise ValueError(f"{what} below {RUNS_FOLDER.absolute()}: {hint}")

@@ -1,5 +1,6 @@
 """Layout of run folders, and the format of samples.md."""
 
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,8 @@ class RunFolder(NamedTuple):
     def of(cls, checkpoint: Path) -> "RunFolder | None":
         """Return the run folder that contains a checkpoint file; None if it is not in one."""
         folder = checkpoint.absolute().parent
+        if RUNS_FOLDER.name not in folder.parts:  # a symbolic link to a run folder
+            folder = folder.resolve()
         run = cls(folder.parent)
         return run if folder == run.checkpoints and run.config.is_file() else None
 
@@ -40,6 +43,16 @@ class RunFolder(NamedTuple):
     def config_until(self, step: int) -> Path:
         """Return the path of the configuration that was in effect until a resume at this step changed it."""
         return self.path / f"config_until_step_{step}.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Sessions of the run: command, versions and machine."""
+        return self.path / "environment.json"
+
+    @property
+    def lock(self) -> Path:
+        """Lock file of the process that writes to the run folder."""
+        return self.path / ".lock"
 
     @property
     def metrics(self) -> Path:
@@ -65,6 +78,24 @@ class RunFolder(NamedTuple):
     def last(self) -> Path:
         """Checkpoint of the last saved step."""
         return self.checkpoints / "last.ckpt"
+
+    def kept(self, step: int) -> Path:
+        """Return the path of a checkpoint that later ones do not replace."""
+        return self.checkpoints / f"step_{step}.ckpt"
+
+
+def run_folders() -> list[RunFolder]:
+    """Return the folders below `lightning_logs/` that have checkpoints or sessions, also behind symbolic links."""
+    found: list[RunFolder] = []
+    visited = {RUNS_FOLDER.resolve()}
+    for folder, names, _ in os.walk(RUNS_FOLDER, followlinks=True):
+        run = RunFolder(Path(folder))
+        if run.environment.is_file() or any(run.checkpoints.glob("*.ckpt")):
+            found.append(run)
+        new = {name: path for name in names if (path := Path(folder, name).resolve()) not in visited}
+        names[:] = sorted(new)  # visits every folder once, although links may form a cycle
+        visited.update(new.values())
+    return found
 
 
 def version_folder(version: int | str) -> str:

@@ -67,6 +67,11 @@ class Checkpoint:
         return {name: value for name, value in arguments.items() if name in DATA_HYPER_PARAMETERS}
 
     @property
+    def text_sha256(self) -> dict[str, str]:
+        """SHA-256 of the text of `corpus` and, if there is one, `val_corpus`; empty if an older version saved it."""
+        return self.content["datamodule_hyper_parameters"].get("text_sha256", {})
+
+    @property
     def config(self) -> ModelConfig:
         """Configuration of the model, with defaults for fields that an older version did not save."""
         names = {field.name for field in dataclasses.fields(ModelConfig)}
@@ -133,6 +138,9 @@ def _check_values(content: dict[str, Any]) -> None:
         data = content["datamodule_hyper_parameters"]
         if name in data and type(data[name]) not in allowed_types:
             raise ValueError(f"its {name} must be of type {allowed_types[0].__name__}, got {data[name]!r}")
+    hashes: dict[Any, Any] = content["datamodule_hyper_parameters"].get("text_sha256", {})
+    if type(hashes) is not dict or {type(value) for value in (*hashes, *hashes.values())} - {str}:
+        raise ValueError("its text_sha256 is not a dictionary of strings")
 
 
 def _check_consistency(checkpoint: Checkpoint) -> None:

@@ -1,16 +1,19 @@
 """Messages and exit codes of a training run that ends early."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.checkpoint.run_folder import RunFolder
@@ -31,11 +34,17 @@ def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints) -> Generator[
         trainer: The Trainer that runs inside the context.
         checkpoints: Its checkpoint callback.
     """
+
+    def stop_now(signum: int, frame: FrameType | None) -> NoReturn:
+        raise StoppedError(signum)
+
     original_hook, threading.excepthook = threading.excepthook, _ignore_tensorboard_thread_errors
     try:
-        yield
+        with _signal_handler(stop_now):  # until training starts, when the checkpoint callback installs its own
+            yield
     except StoppedError as stop:
-        reason = f"stopped by {signal.Signals(stop.signum).name} after step {trainer.global_step}"
+        step = f" after step {trainer.global_step}" if checkpoints.has_started else ""
+        reason = f"stopped by {signal.Signals(stop.signum).name}{step}"
         _exit_with_message(trainer, checkpoints, 128 + stop.signum, reason)
     except DivergedError as error:
         _exit_with_message(trainer, checkpoints, 2, f"error: {error}: try a lower --model.learning_rate")
@@ -65,12 +74,46 @@ def exit_on_early_signal() -> Generator[None]:
         print(f"minillm: stopped by {signal.Signals(signum).name}; no checkpoint has been saved yet", file=sys.stderr)
         sys.exit(128 + signum)
 
-    original_handlers = {signum: signal.signal(signum, exit_now) for signum in (signal.SIGINT, signal.SIGTERM)}
+    with _signal_handler(exit_now):
+        yield
+
+
+@contextmanager
+def _signal_handler(handler: Callable[[int, FrameType | None], Any]) -> Generator[None]:
+    """Handle Ctrl-C (SIGINT) and SIGTERM inside the context, and restore the previous handlers after it."""
+    original_handlers = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for signum, handler in original_handlers.items():
-            signal.signal(signum, handler)
+        for signum, original in original_handlers.items():
+            signal.signal(signum, original)
+
+
+def early_end(trainer: Trainer) -> str | None:
+    """Describe why training has ended before its last step, and what to change to resume it.
+
+    Returns:
+        Such as "at step 120 of 4000: ...; to continue, ...", or None if training is complete.
+    """
+    num_steps = trainer.estimated_stepping_batches
+    if trainer.fast_dev_run or trainer.global_step >= num_steps:  # pyright: ignore[reportAttributeAccessIssue]
+        return None
+    reason, change = "a callback or a limit of 0 batches ended it", "resume with other settings"
+    callbacks: list[Callback] = getattr(trainer, "callbacks")  # noqa: B009 - its class does not declare it
+    for callback in callbacks:
+        if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None and seconds <= 0:
+            reason = f"the time limit is used up, after {callback.time_elapsed():,.0f} seconds"
+            change = "resume with a larger --trainer.max_time"
+        elif isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            reason, change = callback.stopping_reason_message.rstrip("."), "resume with a larger patience"
+    return f"at step {trainer.global_step} of {num_steps}: {reason}; to continue, {change}"
+
+
+def resume_command(checkpoint: Path) -> str:
+    """Return the command that resumes a run, quoted for the shell."""
+    run = RunFolder.of(checkpoint)
+    config = ["--config", os.path.relpath(run.config)] if run else []
+    return shlex.join(["minillm", "fit", *config, "--ckpt_path", os.path.relpath(checkpoint)])
 
 
 def _ignore_tensorboard_thread_errors(args: threading.ExceptHookArgs) -> None:
@@ -87,8 +130,6 @@ def _exit_with_message(trainer: Trainer, checkpoints: Checkpoints, code: int, re
         saved = f"{trainer.ckpt_path} is unchanged" if trainer.ckpt_path else "no checkpoint has been saved yet"
     else:
         path, step = checkpoints.newest
-        run = RunFolder.of(path)
-        config = f"--config {os.path.relpath(run.config)} " if run else ""
-        saved = f"step {step} is saved; resume with: minillm fit {config}--ckpt_path {os.path.relpath(path)}"
+        saved = f"step {step} is saved; resume with: {resume_command(path)}"
     print(f"minillm: {' '.join(reason.split())}; {saved}", file=sys.stderr)
     sys.exit(code)

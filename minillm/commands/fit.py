@@ -3,15 +3,26 @@
 import logging
 import os
 import re
+import shlex
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
+from shutil import rmtree
 
+import torch
+from lightning.pytorch import Trainer
+
+from minillm.callbacks.checkpoints import Checkpoints
+from minillm.checkpoint.claim import create_run_folder, lock_run
+from minillm.checkpoint.format import versions
 from minillm.checkpoint.run_folder import RunFolder
-from minillm.commands.exit_messages import exit_with_one_line
+from minillm.checkpoint.sessions import read_sessions, record_session
+from minillm.commands.exit_messages import early_end, exit_with_one_line, resume_command
 from minillm.commands.trainer_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail, format_warnings_on_one_line
 from minillm.training.fine_tuning import tokenizer_changes
 from minillm.training.hardware import keep_freed_memory
+from minillm.training.session_facts import git_commit, machine
 
 HARMLESS_WARNINGS = (
     "does not have many workers",  # a batch takes 0.1 ms to assemble
@@ -36,41 +47,84 @@ def run(args: list[str]) -> None:
     keep_freed_memory()
     command, *flags = args
     cli = MiniLLMCLI(command, flags)
-    path: str | None = cli.config.ckpt_path
     if command == "fit":
-        _print_run_summary(cli)
-        with exit_with_one_line(cli.trainer, cli.checkpoints):
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
-        _print_result(cli)
+        _fit(cli)
     else:
         evaluate = cli.trainer.validate if command == "validate" else cli.trainer.test
-        evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
+        evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
 
 
-def _print_run_summary(cli: MiniLLMCLI) -> None:
+def _fit(cli: MiniLLMCLI) -> None:
+    """Train in a run folder that no other process writes to."""
+    trainer: Trainer = cli.trainer
+    with ExitStack() as stack:
+        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+            _print_run_summary(cli, "without a run folder")
+        else:
+            run = cli.resumed_run or RunFolder(cli.runs_folder / "version_0")
+            if trainer.is_global_zero:  # the other processes get the folder from this one when training starts
+                with exit_on_wrong_input():
+                    run = _claim_run_folder(cli, stack)
+                _print_run_summary(cli, f"writing to {os.path.relpath(run.path)}")
+            cli.add_loggers(run)
+        with exit_with_one_line(trainer, cli.checkpoints):
+            trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        if trainer.is_global_zero:
+            _print_result(cli)
+
+
+def _claim_run_folder(cli: MiniLLMCLI, stack: ExitStack) -> RunFolder:
+    """Create or lock the run folder, and record the session, until the stack is closed."""
+    run = cli.resumed_run
+    if run is None:
+        run = create_run_folder(cli.runs_folder, cli.config.version)
+        if cli.config.version is None:
+            stack.callback(_remove_unless_started, run, cli.checkpoints)
+    stack.enter_context(lock_run(run))
+    if cli.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
+        path = os.path.relpath(run.path)
+        fail(f"{path} already has a run: resume it with --ckpt_path {path}, or pass another --version or --name")
+    facts = {"command": cli.command_line, "git_commit": git_commit(), "versions": versions(), **machine(cli.trainer)}
+    if (sessions := read_sessions(run)) and sessions[-1].get("threads", facts["threads"]) != facts["threads"]:
+        was, is_ = sessions[-1]["threads"], facts["threads"]
+        warnings.warn(f"resuming with {is_} threads instead of {was}: sums are rounded differently", stacklevel=2)
+    stack.enter_context(record_session(run, os.getpid(), **facts))
+    return run
+
+
+def _remove_unless_started(run: RunFolder, checkpoints: Checkpoints) -> None:
+    """Remove the folder of a new run that has ended before training started."""
+    if not checkpoints.has_started:
+        rmtree(run.path, ignore_errors=True)
+
+
+def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
     """Print one line about the model, the data, the device and the run folder before training starts."""
     trainer, data = cli.trainer, cli.datamodule
-    folder = trainer.log_dir or "."  # log_dir is a broadcast: every process has to read it
-    if not trainer.is_global_zero:
-        return
-    run = RunFolder(Path(folder))
-    if cli.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
-        fail(f"{folder} already has a run: resume it with --ckpt_path {folder}, or pass another --version or --name")
-    with exit_on_wrong_input():
-        run.path.mkdir(parents=True, exist_ok=True)
     num_parameters = sum(parameter.numel() for parameter in cli.model.parameters())
     text = f"{data.train.num_chars + data.val.num_chars:,} characters, vocabulary of {data.vocab_size:,} tokens"
     device = f"{trainer.strategy.root_device.type} with precision {trainer.precision}"
+    if trainer.strategy.root_device.type == "cpu":
+        num_threads = torch.get_num_threads()
+        device += f" and {num_threads} thread{'s' if num_threads > 1 else ''}"
     start = "" if cli.resumed_step is None else f", resuming from step {cli.resumed_step}"
-    print(f"{num_parameters:,} parameters, {text}, {device}{start}, writing to {folder}", flush=True)
+    print(f"{num_parameters:,} parameters, {text}, {device}{start}, {folder}", flush=True)
     if cli.base is not None:
         changes = tokenizer_changes(cli.base, data.tokenizer)
         print(f"initialized from the weights of {cli.base.path}, {changes}", flush=True)
 
 
 def _print_result(cli: MiniLLMCLI) -> None:
-    """Print the best validation loss and the command that generates text with its checkpoint."""
-    checkpoints = cli.checkpoints
-    if cli.trainer.is_global_zero and checkpoints.run.best.exists():
-        path = os.path.relpath(checkpoints.run.best)
-        print(f"best val_loss {checkpoints.best_val_loss:.4f}; generate text with: minillm predict --ckpt_path {path}")
+    """Print why the run ended early, the best validation loss, and the command that generates text."""
+    checkpoints, trainer = cli.checkpoints, cli.trainer
+    if reason := early_end(trainer):
+        path = checkpoints.newest[0] if checkpoints.newest else cli.config.ckpt_path
+        print(f"training ended {reason}{f': {resume_command(Path(path))}' if path else ''}")
+    for path, result in (
+        (checkpoints.run.best, f"best val_loss {checkpoints.best_val_loss:.4f}"),
+        (checkpoints.run.last, "no validation"),
+    ):
+        if path.exists():
+            command = shlex.join(["minillm", "predict", "--ckpt_path", os.path.relpath(path)])
+            print(f"{result}; generate text with: {command}")
+            break

@@ -19,6 +19,7 @@ from pathlib import Path
 from minillm.commands.config_files import PACKAGE_FOLDER, resolve_config
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS
 from minillm.config import ModelConfig
+from minillm.cpus import limit_spinning
 from minillm.errors import exit_on_wrong_input, fail
 
 SECTIONS = {  # flag prefix: file and name of the class whose arguments are flags
@@ -73,6 +74,7 @@ def run(args: list[str]) -> None:
             _check_flag(name, command)
     with exit_on_wrong_input():
         words = _resolve_config_names(words)
+    limit_spinning()
     import_module("minillm.commands.fit").run([command, *words])
 
 

@@ -53,9 +53,11 @@ def run(args: list[str]) -> None:
             from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
             from minillm.generation.generate import generate_batch
             from minillm.generation.load import load_numpy
+            from minillm.generation.threads import choose_num_threads
 
             path = find_checkpoint(options.ckpt_path)
             decoder, tokenizer, data = load_numpy(path)
+            choose_num_threads(decoder.config)
             training_text = _training_text(data, options.corpus)
             if options.on_unknown != "error":
                 prompts = [_handle_unknown(tokenizer, prompt, options.on_unknown) for prompt in prompts]

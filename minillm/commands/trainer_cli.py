@@ -1,6 +1,7 @@
 """LightningCLI with the defaults, argument links, loggers and callbacks of this project."""
 
 import os
+import shlex
 import sys
 import warnings
 from operator import attrgetter
@@ -8,11 +9,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from minillm.callbacks.attention_maps import AttentionMaps
 from minillm.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -21,6 +24,7 @@ from minillm.callbacks.config_file import ConfigFile
 from minillm.callbacks.final_validation import FinalValidation
 from minillm.callbacks.forgetting import Forgetting
 from minillm.callbacks.metrics_csv import MetricsCSVLogger
+from minillm.callbacks.overfitting import Overfitting
 from minillm.callbacks.progress import ProgressLines, StepProgressBar
 from minillm.callbacks.random_states import RandomStates
 from minillm.callbacks.samples import Samples
@@ -37,9 +41,9 @@ from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, 
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.training.fine_tuning import initialize_from
-from minillm.training.hardware import check_memory, fastest_precision
+from minillm.training.hardware import check_memory, choose_num_threads, fastest_precision
 from minillm.training.module import LanguageModel
-from minillm.training.resume import epochs_done
+from minillm.training.resume import epochs_done, schedule_changes
 
 
 class MiniLLMCLI(LightningCLI):
@@ -59,6 +63,7 @@ class MiniLLMCLI(LightningCLI):
         self.resumed_step: int | None = None
         self.base: Checkpoint | None = None  # source of the initial weights in fine-tuning
         self.resumed_run: RunFolder | None = None  # None if the run continues in a new folder
+        self.command_line = shlex.join(["minillm", command, *flags])
         header = ", ".join(f"{package}=={version}" for package, version in versions().items())
         super().__init__(
             LanguageModel,
@@ -95,12 +100,17 @@ class MiniLLMCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the flags; with a checkpoint, its settings are the defaults, and the flags must match its weights."""
+        default_name = parser.get_default("name")
+        parser.set_defaults(name="")
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
+        parser.set_defaults(name=default_name)
         ckpt_path = self.config.ckpt_path
         has_init_from = any(word.partition("=")[0] == "--init_from" for word in args)
         if has_init_from and (self.command != "fit" or ckpt_path is not None):
             other = "--ckpt_path resumes a run" if self.command == "fit" else f"{self.command} evaluates --ckpt_path"
             fail(f"--init_from initializes a new run of fit, but {other}: leave out --init_from")
+        if self.command == "fit" and ckpt_path is not None and self.config.trainer.fast_dev_run:
+            fail("trainer.fast_dev_run tests a few steps of a new run, and cannot resume one: leave out --ckpt_path")
         if self.command == "fit" and ckpt_path is None:
             if self.config.init_from is not None:
                 self._parse_with_base(parser, args)
@@ -121,7 +131,8 @@ class MiniLLMCLI(LightningCLI):
     def _parse_to_resume(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse again; resume in the same run folder, unless the flags name another or that run has more steps."""
         with exit_on_wrong_input():
-            self.checkpoint, run = read_checkpoint_to_resume(self.config.ckpt_path, torch.tensor)
+            name = PurePath(self.config.name).as_posix() if self.config.name else None
+            self.checkpoint, run = read_checkpoint_to_resume(self.config.ckpt_path, torch.tensor, name)
         self.resumed_step = self.checkpoint.step
         saved_run = RunFolder.of(self.checkpoint.path)
         defaults = {} if saved_run is None else {"name": saved_run.name}
@@ -179,11 +190,11 @@ class MiniLLMCLI(LightningCLI):
 
     def _resumes_in_place(self, run: RunFolder) -> bool:
         """Whether the name, version and root folder in the settings are those of a run."""
-        version, root = self.config.version, self.config.trainer.default_root_dir
+        name, version, root = self.config.name, self.config.version, self.config.trainer.default_root_dir
         return (
-            self.config.name == run.name
+            name == run.name
             and (version is None or version_folder(version) == run.path.name)
-            and (root is None or Path(root, RUNS_FOLDER).expanduser().resolve() in run.path.resolve().parents)
+            and (root is None or Path(root, RUNS_FOLDER, name).expanduser().resolve() == run.path.parent.resolve())
         )
 
     def _check_run_settings(self) -> None:
@@ -206,10 +217,13 @@ class MiniLLMCLI(LightningCLI):
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
             check_memory(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
+        choose_num_threads(data.batch_size, data.context_length, model.embed_dim)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
         self.run_config = settings.clone()  # for config.yaml, which repeats the run
         self.run_config.pop("ckpt_path")
+        if type(settings.trainer.val_check_interval) is int:  # Lightning counts batches, this project counts steps
+            settings.trainer.val_check_interval *= settings.trainer.accumulate_grad_batches
         if self.checkpoint is not None:
             settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
         if self.base is not None:
@@ -221,44 +235,76 @@ class MiniLLMCLI(LightningCLI):
             try:
                 self.config_init = self.parser.instantiate(self.config)
                 self.datamodule, self.model = self.config_init.data, self.config_init.model
+                if self.checkpoint is not None:
+                    self._check_text(self.checkpoint)
                 self.trainer = self.instantiate_trainer()
             except ValueError as error:
                 raise ValueError(first_union_error(str(error))) from error
             if self.base is not None:
                 initialize_from(self.base.weights, self.model.model)
 
+    def _check_text(self, checkpoint: Checkpoint) -> None:
+        """Compare the text with that of the checkpoint: a run trains on one text, and its val_loss is that of one."""
+        saved, current = checkpoint.text_sha256, self.datamodule.text_sha256
+        for name in ("corpus", "val_corpus") if saved else ():
+            value = self.config.data[name]
+            if current.get(name) == saved.get(name):
+                continue
+            if self.command == "fit":
+                raise ValueError(
+                    f"the text of data.{name} {value!r} is not the one that {checkpoint.path} was trained with: restore"
+                    f" it, or train on the new text with --init_from {checkpoint.path}"
+                )
+            if value == checkpoint.data.get(name):
+                message = f"the text of data.{name} {value!r} has changed since {checkpoint.path} was trained"
+                warnings.warn(message, stacklevel=2)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Build the Trainer, for training with loggers and callbacks, for evaluation with a progress bar only."""
-        callbacks, loggers = self._callbacks(), self._loggers() if self.command == "fit" else False
-        trainer = super().instantiate_trainer(callbacks=callbacks, logger=loggers, **kwargs)
+        """Build the Trainer, for training with callbacks, for evaluation with a progress bar only."""
+        callbacks = self._callbacks()
+        kwargs |= {"callbacks": callbacks, "logger": False, "default_root_dir": self.runs_folder}
+        if SLURMEnvironment.detect():  # requeueing saves in the middle of a step, to a file that any run would read
+            with exit_on_wrong_input(RuntimeError):  # SLURM's variables contradict each other
+                environment = SLURMEnvironment(auto_requeue=False)
+            kwargs["plugins"] = [*_as_list(self.config_init.trainer.plugins), environment]
+        trainer = super().instantiate_trainer(**kwargs)
+        # it was read from environment variables, which another program may have left
+        rank_zero_only.rank = trainer.global_rank  # pyright: ignore[reportFunctionMemberAccess]
+        if self.command == "fit" and self.checkpoint is not None:
+            for message in schedule_changes(self.checkpoint.content, self.datamodule, trainer):
+                warnings.warn(message, stacklevel=2)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.checkpoint)
         self.checkpoint = None
         if self.command != "fit":
             trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
 
-    def _loggers(self) -> list[Logger]:
-        """Return the loggers of the run folder, followed by those of `--trainer.logger`."""
+    @property
+    def runs_folder(self) -> Path:
+        """The folder `lightning_logs/<name>` of a new run; Lightning gets it as the root of files of its own."""
+        return Path(self.config.trainer.default_root_dir or "", RUNS_FOLDER, self.config.name).expanduser()
+
+    def add_loggers(self, run: RunFolder) -> None:
+        """Add the loggers of the run folder, followed by those of `--trainer.logger`."""
         step = self.resumed_step or 0
-        if self.resumed_run is not None:
-            path = self.resumed_run.path
-            save_dir, name, version = os.path.relpath(path.parent.parent), path.parent.name, path.name
-            purge_step = step + 1  # drops the events of later steps, which are logged again
-        else:
-            save_dir = Path(self.config.trainer.default_root_dir or "", RUNS_FOLDER)
-            name, version, purge_step = self.config.name, self.config.version, None
-        tensorboard = TensorBoardLogger(save_dir, name, version, default_hp_metric=False, purge_step=purge_step)
+        purge_step = step + 1 if self.resumed_run else None  # drops the events of later steps, which are logged again
+        path = Path(os.path.relpath(run.path))
+        tensorboard = TensorBoardLogger(
+            path.parent.parent, path.parent.name, path.name, default_hp_metric=False, purge_step=purge_step
+        )
         configured: Any = self.config_init.trainer.logger
-        others: list[Logger] = [] if configured in (None, True, False) else _as_list(configured)
-        return [tensorboard, MetricsCSVLogger(RunFolder(Path(tensorboard.log_dir)), step), *others]
+        others: list[Logger] = [] if configured in (True, False) else _as_list(configured)
+        self.trainer.loggers = [tensorboard, MetricsCSVLogger(run, step), *others]
 
     def _callbacks(self) -> list[Callback]:
         """Return the callbacks of `--trainer.callbacks`, followed by the built-in ones."""
         settings = self.config_init.trainer
-        callbacks: list[Callback] = _as_list(settings.callbacks or [])
+        callbacks: list[Callback] = _as_list(settings.callbacks)
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks):
+            fail("GradientAccumulationScheduler is not supported: pass --trainer.accumulate_grad_batches")
         if self.command == "fit":
             config = ConfigFile(self.parser.dump(self.run_config, skip_unset=False), self.resumed_step or 0)
-            callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation()]
+            callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation(), Overfitting()]
         if self.base is not None:
             callbacks.append(Forgetting(self.base, self.datamodule))
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
@@ -272,4 +318,4 @@ class MiniLLMCLI(LightningCLI):
 
 
 def _as_list(value: Any) -> list[Any]:
-    return [*value] if type(value) is list else [value]
+    return [] if value is None else [*value] if type(value) is list else [value]

@@ -28,12 +28,32 @@ def check_schedule(schedule: str, trainer: Namespace) -> None:
         fail(f"model.schedule {schedule} decays to 0 at the end of the run: set trainer.max_steps or max_epochs")
 
 
+def check_whole_steps(trainer: Namespace) -> None:
+    """Exit with an error if an epoch or a validation could end between the accumulated batches of a step.
+
+    What is saved there lacks the gradients of the step, so that a resumed run would differ.
+    """
+    num_batches, limit = trainer.accumulate_grad_batches, trainer.limit_train_batches
+    if num_batches == 1:
+        return
+    if limit not in (None, 1.0) and (type(limit) is not int or limit % num_batches):
+        fail(f"trainer.limit_train_batches must be a multiple of accumulate_grad_batches {num_batches}, got {limit}")
+    if not isinstance(trainer.val_check_interval, int | float | None):
+        fail("trainer.val_check_interval must be a number of steps with accumulate_grad_batches, not a time")
+
+
 def check_trainer(trainer: Namespace) -> None:
     """Exit with an error on values that Lightning accepts but fails on later."""
-    if trainer.max_steps == 0:
-        fail("trainer.max_steps must be at least 1, or -1 for no limit, got 0")
+    for name in ("max_steps", "max_epochs"):
+        if trainer[name] == 0:
+            fail(f"trainer.{name} must be at least 1, or -1 for no limit, got 0")
+    if trainer.enable_checkpointing is False:
+        fail("trainer.enable_checkpointing false is not supported: raise checkpoints.every_n_train_steps instead")
+    if trainer.barebones:
+        fail("trainer.barebones is not supported, because it disables checkpoints and metrics: leave it out")
     if trainer.accumulate_grad_batches < 1:
         fail(f"trainer.accumulate_grad_batches must be at least 1, got {trainer.accumulate_grad_batches}")
+    check_whole_steps(trainer)
     if trainer.check_val_every_n_epoch == 0:
         fail("trainer.check_val_every_n_epoch must be at least 1, or null to validate by steps only, got 0")
     if trainer.overfit_batches:

@@ -70,8 +70,12 @@ class TextDataModule(LightningDataModule):
         prepared = prepare(corpus, tokenizer, vocab_size, grow_tokenizer)
         self.tokenizer = prepared.tokenizer
         self.train, self.val = prepared.train, prepared.val
+        self.text_sha256 = {"corpus": prepared.sha256}
         if val_corpus is not None:
-            self.train, self.val = prepared.whole, prepare(val_corpus, prepared.tokenizer).whole
+            validation = prepare(val_corpus, prepared.tokenizer)
+            self.train, self.val = prepared.whole, validation.whole
+            self.text_sha256["val_corpus"] = validation.sha256
+        self.hparams["text_sha256"] = self.text_sha256  # to notice that the text behind a name has changed
         if len(self.train.tokens) <= context_length or len(self.val.tokens) < 2:
             raise ValueError(
                 f"corpus {corpus!r} is too short: {len(self.train.tokens)} training tokens and {len(self.val.tokens)} "
@@ -98,7 +102,8 @@ class TextDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return batches (B, T + 1) of training windows; a resumed run starts at the next batch.
 
-        With `max_steps`, one epoch is the whole run; without it, about one pass over the training split.
+        With `max_steps`, one epoch is the whole run; without it, about one pass over the training split, in whole
+        optimizer steps.
         """
         assert self.trainer is not None
         trainer = self.trainer
@@ -107,8 +112,10 @@ class TextDataModule(LightningDataModule):
         windows = (
             RandomWindows(*arguments) if self.sampling == "random" else ShuffledWindows(*arguments, trainer.world_size)
         )
-        batches_per_epoch = -(-len(self.train.tokens) // (self.batch_size * self.context_length * trainer.world_size))
-        length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else batches_per_epoch
+        batches_per_step = trainer.accumulate_grad_batches
+        tokens_per_step = self.batch_size * self.context_length * trainer.world_size * batches_per_step
+        steps_per_epoch = -(-len(self.train.tokens) // tokens_per_step)
+        length = batches_per_step * (trainer.max_steps if trainer.max_steps > 0 else steps_per_epoch)
         progress = trainer.fit_loop.epoch_loop.batch_progress.total  # its declared class lacks `processed`
         return self._loader(windows, BatchIndexSampler(length, lambda: vars(progress)["processed"]))
 

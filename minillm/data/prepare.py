@@ -3,15 +3,17 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,6 +27,7 @@ from minillm.tokenizer.parallel import Chunk, count_words, encode_chunks
 FORMAT_VERSION = 1  # of the cache; corpora cached in another version are prepared again
 CHUNK_CHARS = 2**20  # characters tokenized per task
 PARALLEL_THRESHOLD_BYTES = 2**24  # size from which several processes and a progress bar are worthwhile
+NOT_LOADABLE = (OSError, ValueError, KeyError, TypeError)  # raised for a cache entry that is missing or corrupted
 ABANDONED_AFTER_SECONDS = 24 * 3600  # age at which the process of a staging folder is considered killed
 
 
@@ -36,8 +39,9 @@ class TokenizedSplit(NamedTuple):
 
 
 class TokenizedCorpus(NamedTuple):
-    """A tokenized corpus: training split, validation split and both together."""
+    """A tokenized corpus: the SHA-256 of its text, its training split, its validation split and both together."""
 
+    sha256: str
     tokenizer: Tokenizer
     train: TokenizedSplit
     val: TokenizedSplit
@@ -68,27 +72,49 @@ def prepare(
     """
     documents = open_documents(corpus)
     tokenization = tokenizer.state if tokenizer else vocab_size
-    content = [json.dumps([FORMAT_VERSION, tokenization, grow]), *(document.sha256() for document in documents)]
-    folder = cache_folder() / "tokens" / hashlib.sha256("\n".join(content).encode()).hexdigest()
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return _load(folder)
+    hashes = [document.sha256() for document in documents]
+    content = [json.dumps([FORMAT_VERSION, tokenization, grow]), *hashes]
+    text_sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    cache, entry = cache_folder(), hashlib.sha256("\n".join(content).encode()).hexdigest()
+    folder, lock = cache / "tokens" / entry, cache / "locks" / f"{entry}.lock"
+    with suppress(*NOT_LOADABLE):
+        return _load(folder, text_sha256)
     with suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(exist_ok=True)
         _remove_abandoned(folder.parent)
-    writable = os.access(folder.parent, os.W_OK)  # if not, the token ids are temporary
-    with tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".") as staging:
-        tokenized = Path(staging, "tokenized")
+    writable = all(os.access(path.parent, os.W_OK) for path in (folder, lock))  # if not, the token ids are temporary
+    with ExitStack() as stack:
+        if writable:
+            stack.enter_context(_hold(FileLock(lock), corpus))
+            with suppress(*NOT_LOADABLE):  # another process has tokenized it meanwhile
+                return _load(folder, text_sha256)
+            rmtree(folder, ignore_errors=True)  # it is corrupted
+        staging = tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".")
+        tokenized = Path(stack.enter_context(staging), "tokenized")
         tokenized.mkdir()
         try:
             _tokenize(documents, tokenizer, vocab_size, grow, tokenized)
         except ValueError as error:
             raise ValueError(f"corpus {corpus!r}: {error}") from error
-        if writable:
-            rmtree(folder, ignore_errors=True)  # a folder that could not be loaded is corrupted
-            with suppress(OSError):  # another process has created it meanwhile
-                tokenized.rename(folder)
-            tokenized = folder
-        return _load(tokenized)
+        except OSError as error:
+            error.filename = error.filename or str(tokenized)
+            raise
+        return _load(tokenized.rename(folder) if writable else tokenized, text_sha256)
+
+
+@contextmanager
+def _hold(lock: FileLock, corpus: str) -> Generator[None]:
+    """Hold the lock of a cache entry, which ends with the process; say so on stderr if another process holds it."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process, which is tokenizing corpus {corpus!r}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _tokenize(
@@ -123,11 +149,11 @@ def _tokenize(
     (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _load(folder: Path) -> TokenizedCorpus:
+def _load(folder: Path, text_sha256: str) -> TokenizedCorpus:
     """Load a tokenized corpus from the cache.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: It is not cached, or the files are corrupted.
+        One of NOT_LOADABLE: It is not cached, or the files are corrupted.
     """
     about = json.loads((folder / "about.json").read_text("utf-8"))
     file, dtype, (train, val) = folder / "tokens.bin", np.dtype(about["dtype"]), about["tokens"].values()
@@ -135,6 +161,7 @@ def _load(folder: Path) -> TokenizedCorpus:
         raise ValueError(f"{file} is truncated or corrupted")
     num_chars = about["characters"]["train"], about["characters"]["val"]
     return TokenizedCorpus(
+        text_sha256,
         tokenizer_from_state(about["tokenizer"]),
         train=TokenizedSplit(TokenFile(file, dtype, 0, train), num_chars[0]),
         val=TokenizedSplit(TokenFile(file, dtype, train, train + val), num_chars[1]),

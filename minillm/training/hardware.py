@@ -1,4 +1,4 @@
-"""Hardware: numerical precision, memory allocation, and a check of the physical memory."""
+"""Hardware: numerical precision, threads, memory allocation, and a check of the physical memory."""
 
 import ctypes
 import os
@@ -6,6 +6,10 @@ import sys
 
 import torch
 
+from minillm.cpus import usable_cpus, user_sets_threads
+
+MAX_THREADS = torch.get_num_threads()  # the default: one per physical core that the process may run on
+MIN_ACTIVATIONS_PER_THREAD = 2**14  # with fewer, threads cost more than they save
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt, from glibc's malloc.h
 
 
@@ -39,6 +43,19 @@ def multiplies_bf16(device_type: str) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_num_threads(batch_size: int, context_length: int, embed_dim: int) -> None:
+    """Set the number of threads on the CPU to what a training step can use, unless an environment variable sets it.
+
+    Args:
+        batch_size: Windows per batch B.
+        context_length: Tokens per window T.
+        embed_dim: Channels C; B T C activations are divided among the threads.
+    """
+    if not user_sets_threads():
+        useful = batch_size * context_length * embed_dim // MIN_ACTIVATIONS_PER_THREAD
+        torch.set_num_threads(max(1, min(useful, MAX_THREADS, usable_cpus())))
 
 
 def keep_freed_memory() -> None:

@@ -74,9 +74,12 @@ class LanguageModel(LightningModule):
         return adamw(self.model, settings["learning_rate"], **shared)
 
     def on_train_start(self) -> None:
-        """Record the peak learning rates and the number of steps of the run."""
+        """Record the peak learning rates and the number of steps of the run; validate between steps only."""
         self.peak_learning_rates = [group["lr"] for group in self.configure_optimizers().param_groups]
         self.num_steps = self.trainer.estimated_stepping_batches
+        interval, num_batches = self.trainer.val_check_batch, self.trainer.accumulate_grad_batches
+        if isinstance(interval, int):  # a fraction of an epoch need not be a number of whole steps
+            self.trainer.val_check_batch = -(-interval // num_batches) * num_batches
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Set the learning rates of the next step."""

@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 
 from minillm.checkpoint.validation import check_tensor
+from minillm.data.datamodule import TextDataModule
 
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
@@ -15,6 +17,34 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
     """
     loops = checkpoint["loops"]["fit_loop"]
     return loops["epoch_progress"]["current"]["ready"] - (not loops["epoch_loop.batch_progress"]["is_last_batch"])
+
+
+def schedule_changes(checkpoint: dict[str, Any], data: TextDataModule, trainer: Trainer) -> list[str]:
+    """Describe changed settings that make a resumed run repeat or leave out training windows.
+
+    Args:
+        checkpoint: Content of the checkpoint.
+        data: Data of the run that resumes.
+        trainer: Its Trainer.
+    """
+    messages: list[str] = []
+    try:
+        saved_size = checkpoint["datamodule_hyper_parameters"].get("batch_size")
+        saved, current = (saved_size, len(checkpoint["random_states"])), (data.batch_size, trainer.world_size)
+        num_batches: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
+        is_between_steps = num_batches % trainer.accumulate_grad_batches > 0
+    except (KeyError, TypeError):
+        return []  # check_training_state reports a malformed state
+    if data.sampling == "shuffled" and saved != current:
+        messages.append(
+            f"this epoch repeats or leaves out windows: (batch_size, processes) were {saved} and are now {current}"
+        )
+    if is_between_steps:
+        messages.append(
+            f"the next step has fewer batches: {num_batches} batches were trained on, which is not a multiple of "
+            f"accumulate_grad_batches {trainer.accumulate_grad_batches}"
+        )
+    return messages
 
 
 def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def test_best_last_and_run_folder_resolve_to_checkpoint_files(in_smoke_run: Path
     assert read_checkpoint_to_resume(best)[0].path == find_checkpoint(best) == best
 
 
-def test_best_is_the_most_recently_modified_one(tmp_path: Path):
+def test_best_of_runs_without_sessions_is_the_most_recently_modified_one(tmp_path: Path):
     for age, run in enumerate(["a/version_10", "b/version_0", "a/version_9"]):  # newest first
         file = tmp_path / "lightning_logs" / run / "checkpoints" / "best.ckpt"
         file.parent.mkdir(parents=True)
@@ -111,12 +112,26 @@ def test_resume_continues_in_the_run_folder_unless_it_has_more_steps(in_smoke_ru
     assert read_checkpoint_to_resume(last)[1] == run
 
 
-def test_resume_uses_the_checkpoint_with_the_most_steps_and_last_on_a_tie(in_smoke_run: Path):
-    for best, newest in ((19, "last"), (20, "last"), (21, "best")):
-        set_steps(in_smoke_run, best=best, last=20)
-        assert read_latest_checkpoint(RunFolder(in_smoke_run)).path.stem == newest
-        for name in (in_smoke_run, "last"):
-            assert read_checkpoint_to_resume(name)[0].path.stem == newest
+def test_last_is_last_ckpt_even_if_best_ckpt_has_more_steps(in_smoke_run: Path):
+    """A killed run repeats the steps after last.ckpt, and saves best.ckpt again."""
+    set_steps(in_smoke_run, best=21, last=20)
+    last, best = in_smoke_run / "checkpoints" / "last.ckpt", in_smoke_run / "checkpoints" / "best.ckpt"
+    assert read_latest_checkpoint(RunFolder(in_smoke_run)).path == last
+    for name in (in_smoke_run, "last", last):
+        checkpoint, run = read_checkpoint_to_resume(name)
+        assert (checkpoint.step, run) == (20, RunFolder(in_smoke_run))
+    assert read_checkpoint_to_resume(best)[0].step == 21
+    last.unlink()
+    assert read_checkpoint_to_resume("last")[0].step == 21
+
+
+def test_valid_checkpoint_resumes_in_its_folder_if_last_and_best_are_damaged(in_smoke_run: Path):
+    checkpoints = in_smoke_run / "checkpoints"
+    shutil.copy(checkpoints / "last.ckpt", checkpoints / "step_20.ckpt")
+    (checkpoints / "best.ckpt").unlink()
+    (checkpoints / "last.ckpt").write_bytes(b"")
+    with pytest.warns(UserWarning, match="skipped"):
+        assert read_checkpoint_to_resume(checkpoints / "step_20.ckpt")[1] == RunFolder(in_smoke_run)
 
 
 def test_weights_of_the_resumed_checkpoint_are_converted_by_as_tensor(in_smoke_run: Path):
@@ -127,7 +142,44 @@ def test_weights_of_the_resumed_checkpoint_are_converted_by_as_tensor(in_smoke_r
     assert {type(weight) for weight in read_checkpoint_to_resume("last")[0].weights.values()} == {np.ndarray}
 
 
-def test_age_of_a_run_is_that_of_its_newest_checkpoint(in_smoke_run: Path):
+def copy_run(run: Path, copy: Path, **session: object) -> Path:
+    """Copy a run folder; change its last session."""
+    shutil.copytree(run, copy)
+    sessions = json.loads((copy / "environment.json").read_text())
+    sessions["sessions"][-1].update({"folder": str(copy.resolve()), **session})
+    (copy / "environment.json").write_text(json.dumps(sessions))
+    return copy
+
+
+def test_newest_run_is_the_one_that_says_it_started_last(in_smoke_run: Path):
+    old = copy_run(in_smoke_run, in_smoke_run.with_name("version_1"), started="2020-01-01T00:00:00+00:00")
+    other = copy_run(
+        in_smoke_run, in_smoke_run.parent.with_name("a") / "version_0", started="2099-01-01T00:00:00+00:00"
+    )
+    os.utime(old / "checkpoints" / "last.ckpt")
+    for name in ("best", "last"):
+        assert find_checkpoint(name).resolve().parents[1] == other
+        assert read_checkpoint_to_resume(name)[0].path.resolve().parents[1] == other
+    assert read_checkpoint_to_resume("last", name="smoke")[0].path.resolve().parents[1] == in_smoke_run
+    (other / "checkpoints" / "best.ckpt").unlink()
+    assert find_checkpoint("best").resolve().parents[1] == in_smoke_run
+    assert find_checkpoint("last").resolve().parents[1] == other
+
+
+def test_copy_of_a_run_folder_is_older_than_the_run(in_smoke_run: Path):
+    shutil.move(in_smoke_run, "moved")
+    copy_run(Path("moved"), in_smoke_run, folder=str(in_smoke_run.resolve()))
+    shutil.copytree(in_smoke_run, in_smoke_run.with_name("version_1"))
+    shutil.copytree(in_smoke_run, in_smoke_run.with_name("a_copy"))
+    for name in ("best", "last"):
+        assert find_checkpoint(name).resolve().parents[1] == in_smoke_run
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"sessions": [{"started": 1}]}', '{"sessions": []}'])
+def test_run_without_valid_sessions_has_the_age_of_its_newest_checkpoint(content: str | None, in_smoke_run: Path):
+    (in_smoke_run / "environment.json").unlink()
+    if content is not None:
+        (in_smoke_run / "environment.json").write_text(content)
     other = in_smoke_run.with_name("version_1")
     shutil.copytree(in_smoke_run, other)
     for (run, stem), time in {
@@ -137,10 +189,38 @@ def test_age_of_a_run_is_that_of_its_newest_checkpoint(in_smoke_run: Path):
         (other, "last"): 2,
     }.items():
         os.utime(run / "checkpoints" / f"{stem}.ckpt", (time, time))
-    assert find_checkpoint("last").resolve() == other / "checkpoints" / "last.ckpt"
+    assert find_checkpoint("last").resolve().parents[1] == other
     os.utime(in_smoke_run / "checkpoints" / "last.ckpt", (5, 5))
-    assert find_checkpoint("last").resolve() == in_smoke_run / "checkpoints" / "last.ckpt"
-    assert find_checkpoint("best").resolve() == other / "checkpoints" / "best.ckpt"
+    assert find_checkpoint("last").resolve().parents[1] == in_smoke_run
+
+
+def test_last_warns_of_a_newer_run_without_a_checkpoint(in_smoke_run: Path):
+    newer = copy_run(in_smoke_run, in_smoke_run.with_name("version_1"), started="2099-01-01T00:00:00+00:00")
+    shutil.rmtree(newer / "checkpoints")
+    with pytest.warns(UserWarning, match=r"^skipped lightning_logs/smoke/version_1, which has no checkpoint yet$"):
+        assert read_checkpoint_to_resume("last")[0].path.resolve().parents[1] == in_smoke_run
+    assert find_checkpoint("best").resolve().parents[1] == in_smoke_run
+
+
+def test_last_of_another_name_is_refused_with_the_newest_run(in_smoke_run: Path):
+    with pytest.raises(
+        ValueError,
+        match=r"^no 'last' checkpoint of a run named 'other' below .*: the newest run is "
+        r"lightning_logs/smoke/version_0: pass its folder, or --name smoke$",
+    ):
+        read_checkpoint_to_resume("last", name="other")
+
+
+@pytest.mark.parametrize("link", ["lightning_logs", "lightning_logs/smoke", "lightning_logs/smoke/version_0"])
+def test_runs_behind_symbolic_links_are_found(link: str, in_smoke_run: Path):
+    shutil.move(link, "elsewhere")
+    Path(link).symlink_to(Path("elsewhere").resolve())
+    (Path(link) / "cycle").symlink_to(Path("elsewhere").resolve())
+    for name in ("best", "last"):
+        assert find_checkpoint(name) == Path(f"lightning_logs/smoke/version_0/checkpoints/{name}.ckpt")
+    checkpoint, run = read_checkpoint_to_resume("last", name="smoke")
+    assert run is not None
+    assert (checkpoint.step, run.name) == (20, "smoke")
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_infinite_or_nan_weights_are_never_saved(minillm: Run):
 
 
 def test_full_disk_leaves_the_previous_checkpoint_intact(minillm: Run):
+    assert minillm("validate", "--ckpt_path", "last")[0] == 0  # caches the token ids of the checkpoint's tokenizer
     before = LAST.read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))  # maximum file size
@@ -130,7 +131,7 @@ def test_changed_settings_are_printed_and_the_previous_config_is_kept(minillm: R
     assert CONFIG.with_name("config_until_step_20.yaml").read_text() == before
 
 
-def test_last_is_the_checkpoint_of_the_most_steps_regardless_of_modification_times(minillm: Run):
+def test_last_is_last_ckpt_regardless_of_modification_times(minillm: Run):
     minillm(*FIT, *MORE, "--trainer.limit_val_batches", 0)
     LAST.with_name("best.ckpt").touch()
     code, out, _ = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 70)
@@ -149,7 +150,8 @@ def test_run_resumes_in_its_version_and_another_name_starts_a_new_run(minillm: R
     fit_version = (*FIT, "--version", 5)
     assert minillm(*fit_version)[0] == 0
     assert "writing to lightning_logs/smoke/version_5" in minillm(*fit_version, *MORE)[1]
-    other = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 70, "--name", "other")
+    run = LAST.parents[2] / "version_5"
+    other = minillm(*FIT, "--ckpt_path", run, "--trainer.max_steps", 70, "--name", "other")
     assert "from step 60, writing to lightning_logs/other/version_0" in other[1]
 
 
@@ -158,3 +160,39 @@ def test_run_without_a_seed_gets_a_random_one_and_can_be_resumed(minillm: Run):
     code, out, _ = minillm(*FIT, *MORE, "--seed_everything", "false")
     assert code == 0
     assert "from step 20" in out
+
+
+EARLY_STOPPING = (
+    *("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_loss"),
+    *("--trainer.callbacks.min_delta=9", "--trainer.callbacks.patience=1"),
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason", "change"),
+    [
+        (EARLY_STOPPING, "Monitored metric val_loss did not improve .*", "a larger patience"),
+        (("--trainer.max_time", "00:00:00:00"), "the time limit is used up, after 0 seconds", "a larger --trainer.max"),
+        (("--trainer.limit_train_batches", 0), "a callback or a limit of 0 batches ended it", "other settings"),
+    ],
+    ids=["early stopping", "max_time", "no batches"],
+)
+def test_reason_for_an_early_end_is_printed_with_the_command_to_resume(
+    flags: tuple[object, ...], reason: str, change: str, minillm: Run
+):
+    for _ in range(2):  # the same again when it is resumed
+        code, out, err = minillm(*FIT, *MORE, *flags)
+        assert (code, err) == (0, "")
+        command = re.escape(f"minillm fit --config {CONFIG} --ckpt_path {LAST}")
+        pattern = rf"^training ended at step \d+ of 60: {reason}; to continue, resume with {change}.*: {command}$"
+        assert re.search(pattern, out, re.MULTILINE), out
+
+
+def test_complete_run_is_not_said_to_have_ended_early(minillm: Run):
+    assert "training ended" not in minillm(*FIT, *MORE)[1]
+
+
+def test_run_without_a_validation_names_its_last_checkpoint(minillm: Run):
+    out = minillm(*FIT, "--version", 3, "--trainer.limit_val_batches", 0)[1]
+    path = LAST.parents[2] / "version_3" / "checkpoints" / "last.ckpt"
+    assert out.endswith(f"no validation; generate text with: minillm predict --ckpt_path {path}\n")

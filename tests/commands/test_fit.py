@@ -33,8 +33,9 @@ def test_run_folder_contains_the_documented_files(in_smoke_run: Path):
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == 1
     assert names - events == {
-        "config.yaml", "hparams.yaml", "metrics.csv", "samples.md", "checkpoints/best.ckpt", "checkpoints/last.ckpt"
-    }  # fmt: skip
+        *("config.yaml", "environment.json", "hparams.yaml", "metrics.csv", "samples.md", ".lock"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+    }
 
 
 def test_metrics_csv_has_the_documented_columns_and_steps(in_smoke_run: Path):

@@ -1,10 +1,14 @@
 """The run folder: its location, its files and resuming in it, also with additional loggers."""
 
+import json
 import re
+import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -73,7 +77,7 @@ def test_resuming_in_another_folder_does_not_change_the_old_run(
     flags: tuple[object, ...], in_smoke_run: Path, minillm: Run
 ):
     before = {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()}
-    code, out, _ = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 21, *flags)
+    code, out, _ = minillm(*FIT, "--ckpt_path", in_smoke_run, "--trainer.max_steps", 21, *flags)
     assert code == 0
     assert "from step 20, writing to lightning_logs/smoke/version_0" not in out
     assert {path: path.read_bytes() for path in in_smoke_run.rglob("*") if path.is_file()} == before
@@ -87,10 +91,16 @@ def test_run_with_a_nested_name_resumes_in_its_folder(minillm: Run):
 
 
 @pytest.mark.parametrize(
-    "name", ["last", "lightning_logs/smoke/version_0", "lightning_logs/smoke/version_0/checkpoints/last.ckpt"]
+    ("name", "files"),
+    [
+        ("last", ["last.ckpt"]),
+        ("lightning_logs/smoke/version_0", ["last.ckpt"]),
+        ("lightning_logs/smoke/version_0/checkpoints/last.ckpt", ["last.ckpt"]),
+        ("lightning_logs/smoke/version_0/checkpoints/best.ckpt", ["best.ckpt", "last.ckpt"]),
+    ],
 )
-def test_resuming_reads_every_checkpoint_once(
-    name: str, in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch
+def test_resuming_reads_no_checkpoint_twice(
+    name: str, files: list[str], in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch
 ):
     read, paths = finding.read_checkpoint, []
 
@@ -101,7 +111,7 @@ def test_resuming_reads_every_checkpoint_once(
     for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.trainer_cli"):
         monkeypatch.setattr(f"{module}.read_checkpoint", counted)
     assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
-    assert sorted(path.name for path in paths) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in paths) == files
 
 
 def test_error_about_a_missing_logger_package_names_what_to_install():
@@ -172,3 +182,91 @@ def test_print_config_with_a_checkpoint_prints_the_settings_of_the_checkpoint(in
         assert (code, err) == (0, "")
         assert yaml.safe_load(out)["model"]["embed_dim"] == 16
         assert yaml.safe_load(out)["data"]["grow_tokenizer"] == ("--init_from" in flags)
+
+
+@pytest.mark.parametrize("link", ["lightning_logs", "lightning_logs/smoke", RUN])
+@pytest.mark.parametrize("target", ["last", RUN, f"{RUN}/checkpoints/last.ckpt"])
+def test_run_behind_a_symbolic_link_resumes_in_its_folder(link: str, target: str, in_smoke_run: Path, minillm: Run):
+    shutil.move(link, "elsewhere")
+    Path(link).symlink_to(Path("elsewhere").resolve())
+    code, out, err = minillm(*FIT, "--ckpt_path", target, "--trainer.max_steps", 25)
+    assert (code, err) == (0, "")
+    assert f"from step 20, writing to {RUN}\n" in out
+    assert "changed from here on: --name" not in out
+
+
+def test_link_to_a_run_folder_resumes_in_the_run_folder(in_smoke_run: Path, minillm: Run):
+    Path("link").symlink_to(in_smoke_run)
+    for max_steps, target in ((25, "link"), (30, "link/checkpoints/last.ckpt")):
+        code, out, err = minillm(*FIT, "--ckpt_path", target, "--trainer.max_steps", max_steps)
+        assert (code, err) == (0, "")
+        assert f"writing to {RUN}\n" in out
+    assert list(in_smoke_run.parent.iterdir()) == [in_smoke_run]
+
+
+def test_last_is_the_newest_run_of_the_configured_name_or_of_any_name_without_one(in_smoke_run: Path, minillm: Run):
+    assert minillm(*FIT, "--name", "other")[0] == 0
+    more = ("--trainer.max_steps", 25, "--trainer.limit_val_batches", 2)
+    assert f"from step 20, writing to {RUN}\n" in minillm(*FIT, "--ckpt_path", "last", *more)[1]
+    assert minillm(*FIT, "--name", "other", "--ckpt_path", "last", *more)[0] == 0
+    out = minillm("fit", "--ckpt_path", "last", "--trainer.max_steps", 30, "--trainer.limit_val_batches", 2)[1]
+    assert "from step 25, writing to lightning_logs/other/version_0\n" in out
+
+
+def test_printed_commands_are_quoted_for_the_shell_and_resume_the_run(minillm: Run):
+    flags = ("--name", "it's a run; $HOME", "--trainer.default_root_dir", "my runs")
+    code, out, _ = minillm(*FIT, *flags)
+    assert code == 0
+    assert shlex.split(out.rpartition("generate text with: ")[2])[:3] == ["minillm", "predict", "--ckpt_path"]
+    more = ("--trainer.max_steps", 100, "--trainer.callbacks+", "tests.training.interrupt.Interrupt")
+    code, _, err = minillm(*FIT, *flags, "--version", 1, *more, "--trainer.callbacks.step", 7)
+    assert code == 143
+    command = shlex.split(err.rpartition("resume with: ")[2])
+    code, out, err = minillm(*command[1:], "--trainer.max_steps", 10, "--trainer.callbacks", "null")
+    assert (code, err) == (0, "")
+    assert "from step 7, writing to my runs/lightning_logs/it's a run; $HOME/version_1\n" in out
+
+
+def test_missing_package_of_a_logger_is_named(refused: Callable[..., str]):
+    line = refused(*FIT, "--trainer.logger", f"{__name__}.LoggerOfAMissingPackage")
+    assert line.endswith("Requirement 'no_such_package' not met: `pip install no_such_package`\n")
+
+
+class LoggerOfAMissingPackage(TensorBoardLogger):
+    """A logger like Lightning's for W&B, MLflow and others, whose packages are optional."""
+
+    def __init__(self) -> None:
+        raise ModuleNotFoundError("Requirement 'no_such_package' not met:\n`pip install no_such_package`")
+
+
+def test_fast_dev_run_works_beside_a_checkpoints_folder(minillm: Run):
+    Path("checkpoints").mkdir()
+    Path("checkpoints/last.ckpt").touch()
+    code, out, err = minillm(*FIT, "--trainer.fast_dev_run", "true")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].endswith(", without a run folder")
+
+
+def test_kept_checkpoints_are_not_replaced_and_can_be_resumed_in_a_new_folder(minillm: Run):
+    assert minillm(*FIT, "--checkpoints.keep_every_n_steps", 6)[0] == 0
+    names = {path.name for path in Path(RUN, "checkpoints").iterdir()}
+    assert names == {"best.ckpt", "last.ckpt", "step_6.ckpt", "step_12.ckpt", "step_18.ckpt"}
+    for step in (6, 12, 18):
+        path = Path(RUN, "checkpoints", f"step_{step}.ckpt")
+        assert torch.load(path, weights_only=True)["global_step"] == step
+    out = minillm(*FIT, "--ckpt_path", f"{RUN}/checkpoints/step_6.ckpt", "--trainer.max_steps", 8)[1]
+    assert "resuming from step 6, writing to lightning_logs/smoke/version_1\n" in out
+
+
+def test_environment_json_has_the_documented_facts(in_smoke_run: Path):
+    (session,) = json.loads((in_smoke_run / "environment.json").read_text())["sessions"]
+    assert session.keys() >= {"started", "seconds", "pid", "command", "git_commit", "versions", "processor", "threads"}
+    assert session["command"] == f"minillm fit --config {CONFIGS / 'smoke.yaml'}"
+    assert (session["accelerator"], session["processes"], session["threads"]) == ("cpu", 1, 1)
+
+
+def test_other_number_of_threads_on_resume_is_warned_of(in_smoke_run: Path, minillm: Run):
+    path = in_smoke_run / "environment.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 3'))
+    with pytest.warns(UserWarning, match="^resuming with 1 threads instead of 3: sums are rounded differently$"):
+        assert minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 21)[0] == 0

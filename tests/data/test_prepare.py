@@ -1,4 +1,8 @@
+import hashlib
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -157,3 +161,49 @@ def test_an_unreadable_file_of_a_folder_is_named(tmp_path: Path):
     (tmp_path / "folder" / "b.txt").symlink_to("/proc/self/mem")
     with pytest.raises(ValueError, match=r"b.txt cannot be read: "):
         prepare(str(tmp_path / "folder"))
+
+
+def test_processes_that_start_together_tokenize_a_text_once(corpus: str, cache: Path, tmp_path: Path):
+    code = (
+        "import sys; from minillm.data import prepare as module; original = module._tokenize\n"
+        "def tokenize(*arguments):\n print('tokenizing'); original(*arguments)\n"
+        "module._tokenize = tokenize\n"
+        "prepared = module.prepare(sys.argv[1])\nassert len(prepared.whole.tokens) == prepared.whole.num_chars > 0"
+    )
+    command = [sys.executable, "-c", code, corpus]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    results = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, results
+    assert [out for out, _ in results].count("tokenizing\n") == 1
+    assert {err for _, err in results} <= {"", f"waiting for another process, which is tokenizing corpus {corpus!r}\n"}
+
+
+def test_process_waits_for_another_one_that_tokenizes_the_same_text(
+    corpus: str, cache: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    calls: list[str] = []
+    original = module._tokenize
+
+    def tokenize(*arguments: Any) -> None:
+        calls.append("tokenize")
+        if len(calls) == 1:
+            thread.start()
+            assert not second.wait(0.5)  # it is waiting
+        original(*arguments)
+
+    second = threading.Event()
+    thread = threading.Thread(target=lambda: (prepare(corpus), second.set()))
+    monkeypatch.setattr(module, "_tokenize", tokenize)
+    prepare(corpus)
+    thread.join()
+    assert calls == ["tokenize"]
+    assert capfd.readouterr().err == f"waiting for another process, which is tokenizing corpus {corpus!r}\n"
+
+
+def test_sha256_is_that_of_the_file_or_of_the_hashes_of_several(corpus: str, tmp_path: Path):
+    one = hashlib.sha256(TEXT.encode()).hexdigest()
+    assert prepare(corpus).sha256 == one
+    (tmp_path / "folder").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "folder" / name).write_text(TEXT, encoding="utf-8")
+    assert prepare(str(tmp_path / "folder")).sha256 == hashlib.sha256(f"{one}\n{one}".encode()).hexdigest()

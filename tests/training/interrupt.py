@@ -36,6 +36,34 @@ class Interrupt(Callback):
             os.kill(os.getpid(), self.signum)
 
 
+class InterruptBatch(Callback):
+    """Send a signal to this process after a batch, which may be one of several of a step.
+
+    Args:
+        batch: Number of the batch, counted from 1 over the whole run.
+        signum: Number of the signal.
+    """
+
+    def __init__(self, batch: int, signum: int) -> None:
+        self.batch = batch
+        self.signum = signum
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 == self.batch:
+            os.kill(os.getpid(), self.signum)
+
+
+class SlowStart(Callback):
+    """Wait before training starts for longer than a test waits."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        print("starting", flush=True)
+        for _ in range(600):
+            time.sleep(0.1)
+
+
 class Sleep(Callback):
     """Sleep in step 12 for longer than a test waits."""
 
