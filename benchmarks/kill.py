@@ -1,6 +1,6 @@
 """Crash test: kill a training run repeatedly with SIGKILL, resume it, and compare it with an uninterrupted run.
 
-    python benchmarks/kill.py [--kills 25] [--seed 1]
+    python benchmarks/kill.py [--kills 25] [--seed 1] [--accumulate 1]
 
 Every other kill happens while a checkpoint is being written, the others at random moments, start-up included. Weights,
 optimizer, random states, metrics and samples must equal those of the uninterrupted run at the end, and no kill may cost
@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kill and resume a run; compare it with an uninterrupted one.")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--accumulate", type=int, default=1, help="batches of a step")
     options = parser.parse_args()
+    FIT.extend(["--trainer.accumulate_grad_batches", str(options.accumulate)])
     with tempfile.TemporaryDirectory() as folder:
         uninterrupted, killed = Path(folder, "uninterrupted"), Path(folder, "killed")
         for workdir in (uninterrupted, killed):

