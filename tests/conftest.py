@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from minillm.cli import main
+from tests.processes import ForkedCommand
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -106,6 +107,17 @@ def refused(minillm: Callable[..., tuple[int, str, str]]) -> Callable[..., str]:
         return err
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ForkedCommand]:
+    """A function that starts a command in a forked process, with environment variables as keyword arguments."""
+    folder = tmp_path_factory.mktemp("output")
+
+    def start_command(*args: object, **variables: str) -> ForkedCommand:
+        return ForkedCommand([str(arg) for arg in args], folder, variables)
+
+    return start_command
 
 
 def files_in(folder: Path) -> Files:

@@ -1,12 +1,11 @@
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minillm import cpus
+from minillm.commands import flags
 from minillm.cpus import SPIN_VARIABLES, limit_spinning, usable_cpus
 
 
@@ -94,11 +93,14 @@ def test_spinning_is_limited_unless_a_variable_says_how_threads_wait(
     assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
-def test_fit_limits_spinning_before_torch_is_loaded():
-    code = "import os, sys\nfrom minillm.cpus import limit_spinning\n"
-    code += "import minillm.commands.flags as flags\n"
-    code += "flags.limit_spinning = lambda: (limit_spinning(), print('torch' in sys.modules))\n"
-    code += "flags.run(['fit', '--print_config'])"
-    environment = {name: value for name, value in os.environ.items() if name not in SPIN_VARIABLES}
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert process.stdout.splitlines()[0] == "False"
+def test_fit_limits_spinning_before_torch_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    for name in SPIN_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    def import_module(name: str) -> None:
+        assert os.environ["GOMP_SPINCOUNT"] == "4000"
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(flags, "import_module", import_module)  # of the module that imports torch
+    with pytest.raises(ModuleNotFoundError, match=r"^minillm\.commands\.fit$"):
+        flags.run(["fit"])

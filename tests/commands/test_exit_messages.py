@@ -3,8 +3,6 @@
 import re
 import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 
 from minillm import load
 from tests.conftest import CONFIGS
+from tests.processes import ForkedCommand
 
 Run = Callable[..., tuple[int, str, str]]
 FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"))
@@ -27,35 +26,30 @@ def _trained(minillm: Run) -> None:
     assert minillm(*FIT)[0] == 0
 
 
-def start(*arguments: object, until: str = "step 10/") -> subprocess.Popen[str]:
-    """Start training in another process and wait until it prints a line that contains `until`."""
-    command = [sys.executable, "-m", "minillm", *FIT, "--trainer.max_steps", "1000000", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while until not in process.stdout.readline():
-        assert process.poll() is None
-    return process
+ENDLESS = (*FIT, "--trainer.max_steps", 1000000)
+Start = Callable[..., ForkedCommand]
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_the_training_state_and_stops(signum: signal.Signals, code: int):
-    process = start()
+def test_signal_saves_the_training_state_and_stops(signum: signal.Signals, code: int, start: Start):
+    process = start(*ENDLESS)
+    process.wait_for("step 10/")
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.count("\n")) == (code, 2)
+    result, _, err = process.result()
+    assert (result, err.count("\n")) == (code, 2)
     assert err.startswith("minillm: stopping after this step (and its validation); a second signal stops immediately\n")
     name, step, path = re.findall(r"stopped by (\w+) after step (\d+); .* --ckpt_path (\S+)$", err)[0]
     assert (name, torch.load(path, weights_only=True)["global_step"]) == (signum.name, int(step))
 
 
-def test_second_ctrl_c_stops_immediately():
-    process = start("--trainer.callbacks", "tests.training.interrupt.Sleep", until="asleep")
+def test_second_ctrl_c_stops_immediately(start: Start):
+    process = start(*ENDLESS, "--trainer.callbacks", "tests.training.interrupt.Sleep")
+    process.wait_for("asleep")
     process.send_signal(signal.SIGINT)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)  # still finishing its step
+    assert not process.has_ended_within(1)  # still finishing its step
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    code, _, err = process.result()
+    assert code == 130
     assert "minillm: stopped immediately; step 10 is saved; resume with: minillm fit --config " in err
 
 

@@ -2,14 +2,12 @@
 
 import copy
 import csv
-import multiprocessing
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,13 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from minillm.callbacks import random_states
-from minillm.cli import main
 from minillm.training.module import LanguageModel
 from minillm.training.resume import check_training_state, epochs_done
 from tests.conftest import CONFIGS, isolated
+from tests.processes import ForkedCommand
 
 Run = Callable[..., tuple[int, str, str]]
+Start = Callable[..., ForkedCommand]
 FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"), "--trainer.val_check_interval", "5")
 INTERRUPT = ("--trainer.callbacks+", "tests.training.interrupt.Interrupt", "--trainer.callbacks.step")
 DDP = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
@@ -138,7 +137,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stops: list[int],
 )
 @example(num_batches=3, interval=2, save_interval=4, batch=8, signum=signal.SIGKILL)  # best.ckpt has the most steps
 def test_a_run_resumes_exactly_at_any_interval_and_accumulation(
-    num_batches: int, interval: int, save_interval: int, batch: int, signum: int, tmp_path: Path
+    num_batches: int, interval: int, save_interval: int, batch: int, signum: int, tmp_path: Path, start: Start
 ):
     """A signal arrives after any batch, also between the accumulated batches of a step; intervals count steps."""
     steps = 6
@@ -149,30 +148,23 @@ def test_a_run_resumes_exactly_at_any_interval_and_accumulation(
     ]
     signal_flags = ["--trainer.callbacks+", "tests.training.interrupt.InterruptBatch"]
     signal_flags += ["--trainer.callbacks.batch", min(batch, steps * num_batches), "--trainer.callbacks.signum", signum]
+
+    def fit(*arguments: object) -> int:
+        return start(*FIT, *arguments).result().code
+
     with isolated(Path(tempfile.mkdtemp(dir=tmp_path)), tmp_path):
-        fit_in_process(*flags)
-        assert fit_in_process(*flags, *signal_flags) in (0, 143, -signal.SIGKILL)
+        fit(*flags)
+        assert fit(*flags, *signal_flags) in (0, 143, -signal.SIGKILL)
         if any(version(1).glob("checkpoints/*.ckpt")):
-            fit_in_process(*flags, "--ckpt_path", version(1))
+            fit(*flags, "--ckpt_path", version(1))
         else:
             shutil.rmtree(version(1), ignore_errors=True)
-            fit_in_process(*flags, "--version", 1)
+            fit(*flags, "--version", 1)
         assert differences(checkpoints(version(0)), checkpoints(version(1))) == []
         assert table(version(0)) == table(version(1))
         assert (version(0) / "samples.md").read_bytes() == (version(1) / "samples.md").read_bytes()
         validated = [int(row["step"]) for row in table(version(1)) if row.get("val_loss")]
         assert validated == sorted({*range(interval, steps + 1, interval), steps})
-
-
-def fit_in_process(*arguments: object) -> int:
-    """Run `fit` in a forked process, which shares the imported modules, and return its exit code."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads, from Python 3.12 on
-        process = multiprocessing.get_context("fork").Process(target=main, args=([*FIT, *map(str, arguments)],))
-        process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
 
 
 def test_a_run_stopped_during_validation_finishes_the_validation_first(minillm: Run):

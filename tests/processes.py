@@ -1,0 +1,73 @@
+"""Run commands in forked processes, which share the imported modules: importing them takes seconds."""
+
+import multiprocessing
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+from minillm.cli import main
+
+TIMEOUT_SECONDS = 100
+
+
+class Result(NamedTuple):
+    """Exit code (negative for a signal that killed the process), stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+class ForkedCommand:
+    """A running command.
+
+    Args:
+        arguments: The command line.
+        folder: Folder for its stdout and stderr.
+        variables: Environment variables to change.
+    """
+
+    def __init__(self, arguments: list[str], folder: Path, variables: dict[str, str]) -> None:
+        self._files = [folder / f"{name}_{time.monotonic_ns()}" for name in ("out", "err")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads, from 3.12 on
+            context = multiprocessing.get_context("fork")
+            self._process = context.Process(target=_run, args=(arguments, self._files, variables))
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def wait_for(self, text: str) -> None:
+        """Wait until stdout contains a text."""
+        end = time.monotonic() + TIMEOUT_SECONDS
+        while not self._files[0].exists() or text not in self._files[0].read_text():
+            assert self._process.is_alive(), self._files[1].read_text()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def has_ended_within(self, seconds: float) -> bool:
+        """Wait for the end; return whether the command has ended."""
+        self._process.join(seconds)
+        return not self._process.is_alive()
+
+    def send_signal(self, signum: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, signum)
+
+    def result(self) -> Result:
+        """Wait for the end."""
+        assert self.has_ended_within(TIMEOUT_SECONDS)
+        assert self._process.exitcode is not None
+        return Result(self._process.exitcode, *(file.read_text() for file in self._files))
+
+
+def _run(arguments: list[str], files: list[Path], variables: dict[str, str]) -> None:
+    os.environ.update(variables)
+    sys.stdout, sys.stderr = (file.open("w") for file in files)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        os.dup2(stream.fileno(), number)
+    warnings.simplefilter("default")
+    main(arguments)
