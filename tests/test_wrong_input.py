@@ -302,6 +302,8 @@ CASES = [
     ("predict --prompt A --top_p 2", "top_p must be above 0 and at most 1"),
     ("predict --prompt A --max_new_tokens 0", "max_new_tokens must be at least 1"),
     ("predict --prompt A --num_samples 0", "num_samples must be at least 1"),
+    ("predict --interactive", "--interactive reads prompts from a terminal, but stdin is not one"),
+    ("predict --interactive --prompt A", "not allowed with argument"),
     ("predict --prompt A --seed=-5", "seed must be at least 0"),
     ("predict --prompt A --stop ''", "stop strings must not be empty"),
     (

@@ -34,7 +34,7 @@ class RandomStates(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Hold the saved states until training starts."""
-        self._saved = checkpoint["random_states"]
+        self._saved = checkpoint.get("random_states", [])  # a Trainer of one's own need not save them
 
 
 def collect_states(device: torch.device) -> dict[str, Any]:

@@ -16,6 +16,7 @@ class TrainingMetrics(Callback):
     def __init__(self) -> None:
         self._chars, self._seconds = 0.0, 0.0
         self._since: float | None = None
+        self._loss: Tensor | float = 0.0  # of the step, summed over its accumulated batches
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the step that training starts from."""
@@ -31,16 +32,18 @@ class TrainingMetrics(Callback):
         """Count characters, and log every `log_every_n_steps` steps."""
         chars_per_token = get_datamodule(trainer).chars_per_train_token
         self._chars += batch[:, 1:].numel() * trainer.world_size * chars_per_token
+        self._loss = self._loss + outputs["loss"]  # Lightning divides it by the number of accumulated batches
         if trainer.global_step == self._step:
             return  # gradient accumulation: the step is not complete
         self._step = trainer.global_step
         if is_logging_step(trainer):
             self._stop_clock()
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            loss: Tensor = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning divides the loss by it
+            loss = trainer.strategy.reduce(self._loss, reduce_op="mean")
             values: dict[str, Any] = {"train_loss": loss, "chars_per_second": self._chars / self._seconds, "lr": lr}
             log(pl_module, values)
             self._chars, self._seconds = 0.0, 0.0
+        self._loss = 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock until the next batch."""

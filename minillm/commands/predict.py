@@ -14,14 +14,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from io import RawIOBase, TextIOWrapper
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from minillm.commands.interactive import read_prompts
 from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
+    from minillm.generation.numpy_decoder import NumpyDecoder
     from minillm.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # maximum number of samples generated together
@@ -49,9 +50,8 @@ def run(args: list[str]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # for characters missing in its encoding
     with ExitStack() as stack:
         with exit_on_wrong_input():
-            params, prompts = _sampling_params(options), _prompts(options)
+            params, prompts = _sampling_params(options), [] if options.interactive else _prompts(options)
             from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
-            from minillm.generation.generate import generate_batch
             from minillm.generation.load import load_numpy
             from minillm.generation.threads import choose_num_threads
 
@@ -59,24 +59,64 @@ def run(args: list[str]) -> None:
             decoder, tokenizer, data = load_numpy(path)
             choose_num_threads(decoder.config)
             training_text = _training_text(data, options.corpus)
-            if options.on_unknown != "error":
-                prompts = [_handle_unknown(tokenizer, prompt, options.on_unknown) for prompt in prompts]
-            for prompt in prompts:
-                _check_encodable(tokenizer, prompt)
+            prompts = [_known(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
-        number, total = 0, len(prompts) * options.num_samples
-        for prompt, first in product(prompts, range(0, options.num_samples, BATCH_SIZE)):
-            offsets = range(first, min(first + BATCH_SIZE, options.num_samples))
+        total = len(prompts) * options.num_samples
+        session = _Session(path, decoder, tokenizer, training_text, options.num_samples, total, output)
+        for prompt in prompts:
+            session.generate(prompt, params)
+        for prompt, changed in read_prompts(params) if options.interactive else ():
+            try:
+                session.generate(_known(tokenizer, prompt, options.on_unknown), changed)
+            except ValueError as error:
+                print(f"minillm: error: {error}", file=sys.stderr)
+            except KeyboardInterrupt:  # ends this text only
+                print()
+
+
+@dataclass
+class _Session:
+    """A loaded model, and where its texts go.
+
+    Args:
+        path: Path of the checkpoint.
+        decoder, tokenizer: The model.
+        training_text: Text for the memorization check, if any.
+        num_samples: Number of texts per prompt.
+        total: Number of texts of the command; 0 if it is not known.
+        output: JSON Lines file, if any.
+    """
+
+    path: Path
+    decoder: NumpyDecoder
+    tokenizer: Tokenizer
+    training_text: bytes | None
+    num_samples: int
+    total: int
+    output: RawIOBase | None
+    number: int = 0  # of texts so far
+
+    def generate(self, prompt: str, params: SamplingParams) -> None:
+        """Generate the texts of a prompt in batches, and stream them one after another."""
+        from minillm.generation.generate import generate_batch
+
+        for first in range(0, self.num_samples, BATCH_SIZE):
+            offsets = range(first, min(first + BATCH_SIZE, self.num_samples))
             samples = [Sample(prompt, replace(params, seed=(params.seed or 0) + offset)) for offset in offsets]
-            batch = generate_batch(decoder, tokenizer, prompt, params, [sample.params.seed for sample in samples])
+            seeds = [sample.params.seed for sample in samples]
+            batch = generate_batch(self.decoder, self.tokenizer, prompt, params, seeds)
             for sample, pieces in zip(samples, _demultiplex(batch, len(samples)), strict=True):
-                number += 1
-                print(f"[{number}/{total}] {_replay_command(path, sample)}", file=sys.stderr)
-                text = _stream(sample, pieces, is_only=total == 1)
-                match = None if training_text is None else _report_memorization(text, training_text)
-                if output is not None:
-                    with exit_on_wrong_input():  # such as a full disk
-                        _write_json_line(output, path, sample, text, match)
+                self._write(sample, pieces)
+
+    def _write(self, sample: Sample, pieces: Iterator[str]) -> None:
+        self.number += 1
+        number = f"{self.number}/{self.total}" if self.total else str(self.number)
+        print(f"[{number}] {_replay_command(self.path, sample)}", file=sys.stderr)
+        text = _stream(sample, pieces, is_only=self.total == 1)
+        match = None if self.training_text is None else _report_memorization(text, self.training_text)
+        if self.output is not None:
+            with exit_on_wrong_input():  # such as a full disk
+                _write_json_line(self.output, self.path, sample, text, match)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ckpt_path", default="best", help="a checkpoint file, a run folder, or best or last of the newest run")
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", help="text to continue; an empty prompt starts a new line")
+    prompt.add_argument("--interactive", action="store_true", help="read prompts and settings from the terminal")
     prompt.add_argument("--prompt_file", type=Path, help="UTF-8 file with one prompt per line; empty lines are skipped")
     add("--max_new_tokens", type=int, default=SamplingParams.max_new_tokens, help="maximum number of generated tokens")
     add(
@@ -241,13 +282,21 @@ def _report_memorization(text: str, training_text: bytes) -> str:
     return match
 
 
-def _check_encodable(tokenizer: Tokenizer, prompt: str) -> None:
+def _known(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
+    """Return a prompt without characters outside the vocabulary.
+
+    Raises:
+        ValueError: It has one, and `on_unknown` is `error`.
+    """
     from minillm.generation.generate import encode_prompt
 
+    if on_unknown != "error":
+        return _handle_unknown(tokenizer, prompt, on_unknown)
     try:
         encode_prompt(tokenizer, prompt)
     except ValueError as error:
         raise ValueError(f"{error}; pass --on_unknown skip or replace, or another prompt") from error
+    return prompt
 
 
 def _handle_unknown(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:

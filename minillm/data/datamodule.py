@@ -107,8 +107,7 @@ class TextDataModule(LightningDataModule):
         """
         assert self.trainer is not None
         trainer = self.trainer
-        seed = torch.initial_seed()  # the seed that seed_everything set
-        arguments = (self.train.tokens, self.context_length, self.batch_size, seed, trainer.global_rank)
+        arguments = (self.train.tokens, self.context_length, self.batch_size, training_seed(), trainer.global_rank)
         windows = (
             RandomWindows(*arguments) if self.sampling == "random" else ShuffledWindows(*arguments, trainer.world_size)
         )
@@ -144,10 +143,20 @@ class TextDataModule(LightningDataModule):
 
 
 def get_datamodule(trainer: Trainer) -> TextDataModule:
-    """Return the datamodule of a Trainer, an attribute that its class does not declare."""
+    """Return the datamodule of a Trainer, an attribute that its class does not declare.
+
+    Raises:
+        TypeError: It is not a TextDataModule.
+    """
     data: Any = getattr(trainer, "datamodule", None)
-    assert isinstance(data, TextDataModule)
+    if not isinstance(data, TextDataModule):
+        raise TypeError(f"LanguageModel needs datamodule=TextDataModule(...) with its tokenizer, got {data!r}")
     return data
+
+
+def training_seed() -> int:
+    """Return the seed of the training windows: the one that `seed_everything` set, or else 32 bits of a random one."""
+    return torch.initial_seed() % 2**32
 
 
 class BatchIndexSampler(Sampler[int]):

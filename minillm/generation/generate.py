@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from minillm.generation.text_stream import TextStream
 from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
     from minillm.model import Decoder
 
 
 def generate(
-    model: Decoder,
+    model: Decoder | LightningModule,
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int = SamplingParams.max_new_tokens,
@@ -28,12 +30,12 @@ def generate(
     top_k: int | None = SamplingParams.top_k,
     top_p: float | None = SamplingParams.top_p,
     seed: int | None = SamplingParams.seed,
-    stop: Sequence[str] = SamplingParams.stop,
+    stop: str | Sequence[str] = SamplingParams.stop,
 ) -> Iterator[str]:
     """Continue a prompt, streaming the text as it is generated.
 
     Args:
-        model: A trained decoder.
+        model: A trained decoder, or the `LanguageModel` that wraps it.
         tokenizer: The tokenizer it was trained with.
         prompt: Text to continue; an empty prompt starts a new line.
         max_new_tokens: Maximum number of tokens to generate.
@@ -41,7 +43,7 @@ def generate(
         top_k: Sample from this many most likely tokens.
         top_p: Sample from the smallest set of most likely tokens whose total probability reaches this value.
         seed: Seed of the sampling; None draws a random one.
-        stop: Generation ends before the first of these strings.
+        stop: A string, or several; generation ends before the first of them.
 
     Returns:
         An iterator over chunks of text, which joined are the continuation without the prompt.
@@ -49,9 +51,11 @@ def generate(
     Raises:
         ValueError: A setting is out of range, or the prompt has a character unknown to the tokenizer.
     """
-    settings = SamplingParams(max_new_tokens, temperature, top_k, top_p, seed, tuple(stop))
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    settings = SamplingParams(max_new_tokens, temperature, top_k, top_p, seed, stop)
+    decoder: Any = getattr(model, "model", model)
     encode_prompt(tokenizer, prompt)  # raises here rather than at the first iteration
-    chunks = generate_batch(NumpyDecoder.from_model(model), tokenizer, prompt, settings, [seed])
+    chunks = generate_batch(NumpyDecoder.from_model(decoder), tokenizer, prompt, settings, [seed])
     return (chunk for _, chunk in chunks)
 
 

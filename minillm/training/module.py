@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.config import ModelConfig
-from minillm.data.datamodule import get_datamodule
+from minillm.data.datamodule import get_datamodule, training_seed
 from minillm.model import Decoder
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
@@ -137,12 +138,14 @@ class LanguageModel(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, the seed of the training windows, and the tokenizer, which using the weights requires."""
-        checkpoint.update(format=FORMAT, versions=versions(), seed=torch.initial_seed())
+        checkpoint.update(format=FORMAT, versions=versions(), seed=training_seed())
         checkpoint["tokenizer"] = get_datamodule(self.trainer).tokenizer.state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version."""
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
+        if not checkpoint.get("optimizer_states"):  # saved with weights only
+            return
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
         for saved, group in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
@@ -173,15 +176,17 @@ class LanguageModel(LightningModule):
 def log(module: LightningModule, values: dict[str, Any], **kwargs: Any) -> None:
     """Write metrics to the loggers immediately, with the number of completed optimizer steps.
 
-    The loggers are called directly, because Lightning's `log_dict` writes training metrics only after the hooks that
-    save checkpoints, counts steps from 0, and costs up to a millisecond per step. It still serves the progress bar.
+    In training, the loggers are called directly, because Lightning's `log_dict` writes training metrics only after the
+    hooks that save checkpoints, counts steps from 0, and costs up to a millisecond per step. It still serves the
+    progress bar, and evaluation, whose results it returns.
 
     Args:
         module: The module that is being trained.
         values: Metrics by name.
         kwargs: Further arguments of `log_dict`.
     """
-    module.log_dict(values, prog_bar=True, logger=False if module.loggers else None, **kwargs)
-    if module.loggers and not module.trainer.sanity_checking:
+    is_fitting = module.trainer.state.fn == TrainerFn.FITTING
+    module.log_dict(values, prog_bar=True, logger=False if is_fitting else None, **kwargs)
+    if is_fitting and not module.trainer.sanity_checking:
         for logger in module.loggers:
             logger.log_metrics({name: float(value) for name, value in values.items()}, module.global_step)

@@ -29,8 +29,9 @@ def schedule_changes(checkpoint: dict[str, Any], data: TextDataModule, trainer: 
     """
     messages: list[str] = []
     try:
-        saved_size = checkpoint["datamodule_hyper_parameters"].get("batch_size")
-        saved, current = (saved_size, len(checkpoint["random_states"])), (data.batch_size, trainer.world_size)
+        num_processes = len(checkpoint.get("random_states", [None]))
+        saved = checkpoint["datamodule_hyper_parameters"].get("batch_size"), num_processes
+        current = data.batch_size, trainer.world_size
         num_batches: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
         is_between_steps = num_batches % trainer.accumulate_grad_batches > 0
     except (KeyError, TypeError):
@@ -70,8 +71,9 @@ def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Opti
         num_batches = loops["epoch_loop.batch_progress"]["total"]["processed"]
         if num_steps != checkpoint["global_step"] or type(num_batches) is not int:
             raise ValueError("the progress of its training loop does not match global_step")
-        if not checkpoint["global_step"] <= num_batches < 2**62 or not checkpoint["random_states"]:
+        if not checkpoint["global_step"] <= num_batches < 2**62 or not checkpoint.get("random_states", [None]):
             raise ValueError("its number of batches is out of range, or its random states are missing")
-        float(checkpoint["callbacks"]["Checkpoints"]["best_val_loss"])
+        if "Checkpoints" in checkpoint["callbacks"]:  # a Trainer of one's own need not have it
+            float(checkpoint["callbacks"]["Checkpoints"]["best_val_loss"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"the training state does not match the weights ({error!r})") from error

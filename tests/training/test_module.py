@@ -20,7 +20,12 @@ from minillm.training.optimizer import Muon, adamw
 def module() -> LanguageModel:
     torch.manual_seed(0)
     module = LanguageModel(vocab_size=11, context_length=7, embed_dim=6, num_layers=1, num_heads=3)
-    module._trainer = SimpleNamespace(loggers=[], datamodule=Mock(TextDataModule, chars_per_val_token=2.5))  # pyright: ignore[reportAttributeAccessIssue]
+    module._trainer = SimpleNamespace(  # pyright: ignore[reportAttributeAccessIssue]
+        loggers=[],
+        datamodule=Mock(TextDataModule, chars_per_val_token=2.5),
+        state=SimpleNamespace(fn="fit"),
+        sanity_checking=False,
+    )
     return module
 
 

@@ -249,7 +249,6 @@ BATCHES = f"{LOOPS}/epoch_loop.batch_progress/total/processed"
         (BATCHES, 2**62),
         ("random_states", []),
         ("callbacks/Checkpoints/best_val_loss", "low"),
-        ("callbacks", {}),
         ("loops/fit_loop", {}),
         ("loops", None),
     ],
