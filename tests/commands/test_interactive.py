@@ -4,16 +4,19 @@ import codecs
 import os
 import pty
 import re
+import select
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from minillm.commands.interactive import change_setting
+from minillm.commands.interactive import change_setting, read_prompts
 from minillm.generation.sampling_params import SamplingParams
 
 
@@ -33,7 +36,8 @@ class Terminal:
         shown = ""
         end = time.monotonic() + 60
         while not re.search(pattern + r"\Z", shown):
-            assert time.monotonic() < end, shown[-500:]
+            assert time.monotonic() < end, shown[:500]
+            assert select.select([self.file], [], [], 30)[0], shown[-500:]
             shown += self.decoder.decode(os.read(self.file, 2**16)).replace("\r", "")
         return shown
 
@@ -70,14 +74,27 @@ def test_prompts_and_settings_are_read_from_the_terminal(terminal: Terminal):
     terminal.read_until("> ")
     terminal.type("A\n")
     terminal.read_until("(?s)--seed 8.*A.{100,}")
-    terminal.type("\x03")  # Ctrl-C
-    terminal.read_until("\n> ")
-    terminal.type("\x03")
+    terminal.process.send_signal(signal.SIGINT)  # as Ctrl-C does
     terminal.read_until("\n> ")
     terminal.type("\x04")  # Ctrl-D
     assert terminal.process.wait(60) == 0
     with suppress(OSError):  # EIO on Linux when the other side has closed
         assert "Traceback" not in os.read(terminal.file, 2**16).decode()
+
+
+def test_ctrl_c_at_the_prompt_asks_again(monkeypatch: pytest.MonkeyPatch):
+    answers = iter([KeyboardInterrupt, "A", "", "B", KeyboardInterrupt, EOFError])
+
+    def read(prompt: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, str):
+            return answer
+        raise answer
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    found = list(read_prompts(SamplingParams(seed=3)))
+    assert [(prompt, params.seed) for prompt, params in found] == [("A", 3), ("B", 4)]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stops: list[int],
     assert not version(2).exists()
 
 
-@settings(max_examples=12, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     num_batches=st.integers(1, 5),
     interval=st.integers(1, 12),
