@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")  # the mount point of cgroup v2
@@ -37,6 +39,22 @@ def limit_spinning() -> None:
     """
     if not any(os.environ.get(name) for name in SPIN_VARIABLES):
         os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)
+
+
+@contextmanager
+def one_blas_thread() -> Generator[None]:
+    """Let NumPy's OpenBLAS start with one thread, if NumPy is first imported inside the context.
+
+    An environment variable that sets the number of threads wins.
+    """
+    if user_sets_threads():
+        yield
+        return
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["OPENBLAS_NUM_THREADS"]
 
 
 def _cgroup_quotas() -> list[float]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minillm.commands.interactive import read_prompts
+from minillm.cpus import one_blas_thread
 from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
 
@@ -51,13 +52,15 @@ def run(args: list[str]) -> None:
     with ExitStack() as stack:
         with exit_on_wrong_input():
             params, prompts = _sampling_params(options), [] if options.interactive else _prompts(options)
-            from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
+            with one_blas_thread():
+                from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
             from minillm.generation.load import load_numpy
-            from minillm.generation.threads import choose_num_threads
+            from minillm.generation.threads import set_num_threads, useful_threads
 
             path = find_checkpoint(options.ckpt_path)
             decoder, tokenizer, data = load_numpy(path)
-            choose_num_threads(decoder.config)
+            if (num_threads := useful_threads(decoder.config)) > 1:
+                set_num_threads(num_threads)
             training_text = _training_text(data, options.corpus)
             prompts = [_known(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None

@@ -2,22 +2,29 @@
 
 import math
 
-from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
-
 from minillm.config import ModelConfig
 from minillm.cpus import usable_cpus, user_sets_threads
 
 MIN_PARAMETERS = 2_000_000  # of a model from which a second thread pays
 
 
-def choose_num_threads(config: ModelConfig) -> None:
-    """Set the number of threads to 1 for a small model, unless an environment variable sets it.
-
-    More threads do not make its matrix products faster, and on a busy machine they wait for each other.
+def useful_threads(config: ModelConfig) -> int:
+    """Return the number of threads that make the matrix products of a model faster: 1 for a small one, else all.
 
     Args:
         config: Configuration of the model.
     """
+    num_parameters = sum(math.prod(shape) for shape in config.weight_shapes().values())
+    return usable_cpus() if num_parameters >= MIN_PARAMETERS else 1
+
+
+def set_num_threads(num_threads: int) -> None:
+    """Set the number of threads, unless an environment variable sets it.
+
+    Args:
+        num_threads: At least 1. More than are useful wait for each other, which is slow on a busy machine.
+    """
+    from threadpoolctl import threadpool_limits  # pyright: ignore[reportMissingTypeStubs] - imported on use: slow
+
     if not user_sets_threads():
-        num_parameters = sum(math.prod(shape) for shape in config.weight_shapes().values())
-        threadpool_limits(usable_cpus() if num_parameters >= MIN_PARAMETERS else 1, user_api="blas")
+        threadpool_limits(num_threads, user_api="blas")

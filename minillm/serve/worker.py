@@ -24,7 +24,7 @@ from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
 from minillm.generation.text_stream import TextStream
-from minillm.generation.threads import choose_num_threads
+from minillm.generation.threads import set_num_threads, useful_threads
 from minillm.serve.logprobs import Pending, TokenLogprobs
 from minillm.tokenizer import Tokenizer
 
@@ -185,7 +185,7 @@ def main() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # they are meant for that process, which ends this one in its time
     decoder, tokenizer, _ = load_numpy(Path(sys.argv[1]))
-    choose_num_threads(decoder.config)
+    set_num_threads(useful_threads(decoder.config))
     worker = Worker(decoder, tokenizer, int(sys.argv[2]))
     inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()

@@ -1,12 +1,16 @@
+import os
+import subprocess
+import sys
 from collections.abc import Generator
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info  # pyright: ignore[reportMissingTypeStubs]
+from threadpoolctl import threadpool_info, threadpool_limits  # pyright: ignore[reportMissingTypeStubs]
 
 from minillm.config import ModelConfig
+from minillm.cpus import THREAD_VARIABLES
 from minillm.generation import threads
-from minillm.generation.threads import choose_num_threads
+from minillm.generation.threads import set_num_threads, useful_threads
 
 
 def blas_threads() -> int:
@@ -17,25 +21,38 @@ def blas_threads() -> int:
 @pytest.fixture(autouse=True)
 def cpus(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     """Simulate 2 CPUs without variables that set the number of threads."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cpus", lambda: 2)
     yield
-    threads.threadpool_limits(1, user_api="blas")
+    threadpool_limits(1, user_api="blas")
 
 
-def config(embed_dim: int) -> ModelConfig:
-    return ModelConfig(vocab_size=65, context_length=64, embed_dim=embed_dim, num_layers=4, num_heads=1)
-
-
-def test_a_small_model_uses_one_thread_and_a_large_one_all_cpus():
-    for embed_dim, expected in ((128, 1), (256, 2), (64, 1)):  # 12 C² weights in each block: 0.8, 3.1 and 0.2 million
-        choose_num_threads(config(embed_dim))
-        assert blas_threads() == expected
+@pytest.mark.parametrize(("embed_dim", "num_threads"), [(64, 1), (128, 1), (256, 2)])
+def test_a_small_model_uses_one_thread_and_a_large_one_all_cpus(embed_dim: int, num_threads: int):
+    """Each of the blocks has 12 C² weights: together 0.2, 0.8 and 3.1 million."""
+    config = ModelConfig(vocab_size=65, context_length=64, embed_dim=embed_dim, num_layers=4, num_heads=1)
+    assert useful_threads(config) == num_threads
 
 
 def test_a_variable_that_sets_the_threads_wins(monkeypatch: pytest.MonkeyPatch):
-    choose_num_threads(config(256))
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-    choose_num_threads(config(64))
+    set_num_threads(2)
     assert blas_threads() == 2
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    set_num_threads(1)
+    assert blas_threads() == 2
+
+
+@pytest.mark.parametrize(("variables", "expected"), [({}, "[1]\n"), ({"OPENBLAS_NUM_THREADS": "2"}, "[2]\n")])
+def test_numpy_starts_with_one_thread_unless_a_variable_sets_the_number(variables: dict[str, str], expected: str):
+    code = (
+        "from minillm.cpus import one_blas_thread, user_sets_threads\n"
+        "before = user_sets_threads()\n"
+        "with one_blas_thread():\n    import numpy\n"
+        "assert user_sets_threads() == before\n"
+        "from threadpoolctl import threadpool_info\n"
+        "print([library['num_threads'] for library in threadpool_info() if library['user_api'] == 'blas'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in THREAD_VARIABLES} | variables
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (process.stdout, process.stderr) == (expected, "")
