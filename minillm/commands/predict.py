@@ -261,13 +261,28 @@ def _training_text(data: dict[str, Any], corpus: str | None) -> bytes | None:
     Returns:
         The text in UTF-8, or None, after a message on stderr, if the corpus named in the checkpoint cannot be used.
     """
-    from minillm.data.corpus import TRAIN_FRACTION, load_text, may_read_unasked
+    from minillm.data.corpus import (
+        NAMED_CORPORA,
+        TRAIN_FRACTION,
+        load_text,
+        may_read_unasked,
+        open_documents,
+        sha256_of_text,
+    )
 
     name = data.get("corpus") if corpus is None else corpus
     if corpus is None and (name is None or not may_read_unasked(name)):
         reason = f"corpus {name!r} does not exist, or is a folder, a glob pattern or very large; pass it with --corpus"
         print(f"memorization check skipped: {reason}", file=sys.stderr)
         return None
+    saved = data["text_sha256"].get("corpus")
+    if (
+        corpus is None
+        and name not in NAMED_CORPORA
+        and saved is not None
+        and sha256_of_text(open_documents(str(name))) != saved
+    ):
+        print(f"memorization check: corpus {name!r} has changed since the model was trained", file=sys.stderr)
     text = load_text(str(name))
     return (text if data.get("val_corpus") else text[: int(TRAIN_FRACTION * len(text))]).encode()
 

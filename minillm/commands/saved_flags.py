@@ -1,5 +1,6 @@
 """Flags saved in a checkpoint, and those among them that cannot be changed."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,6 +32,32 @@ def check_compatible(settings: Any, saved: dict[str, Any], names: Iterable[str],
             fail(f"--{name} {settings[name]} does not match {path}, trained with {value}: leave it out")
     if settings.data.tokenizer is not None:
         fail(f"--data.tokenizer is not allowed, because {path} contains its tokenizer: leave it out")
+
+
+def check_text(checkpoint: Checkpoint, current: dict[str, str], data: Any, resumes: bool) -> None:
+    """Compare the text of a run with that of its checkpoint; warn if an evaluation finds that it has changed.
+
+    Args:
+        checkpoint: The checkpoint; one of an older version does not record its text.
+        current: SHA-256 of the text of `corpus` and, if there is one, `val_corpus`.
+        data: The data settings.
+        resumes: Whether the run resumes: it trains on one text, and its val_loss is that of one.
+
+    Raises:
+        ValueError: A run that resumes has another text.
+    """
+    saved = checkpoint.text_sha256
+    for name in ("corpus", "val_corpus") if saved else ():
+        if current.get(name) == saved.get(name):
+            continue
+        if resumes:
+            raise ValueError(
+                f"the text of data.{name} {data[name]!r} is not the one that {checkpoint.path} was trained with:"
+                f" restore it, or train on the new text with --init_from {checkpoint.path}"
+            )
+        if data[name] == checkpoint.data.get(name):
+            message = f"the text of data.{name} {data[name]!r} has changed since {checkpoint.path} was trained"
+            warnings.warn(message, stacklevel=2)
 
 
 def saved_flags(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -36,7 +36,14 @@ from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 from minillm.commands.exit_messages import exit_on_early_signal
 from minillm.commands.parser import Parser, first_union_error
-from minillm.commands.saved_flags import FIXED_BY_RUN, FIXED_BY_WEIGHTS, check_compatible, saved_flags, shape_flags
+from minillm.commands.saved_flags import (
+    FIXED_BY_RUN,
+    FIXED_BY_WEIGHTS,
+    check_compatible,
+    check_text,
+    saved_flags,
+    shape_flags,
+)
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
@@ -101,7 +108,7 @@ class MiniLLMCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the flags; with a checkpoint, its settings are the defaults, and the flags must match its weights."""
         default_name = parser.get_default("name")
-        parser.set_defaults(name="")
+        parser.set_defaults(name="")  # to know whether a name is given, for `--ckpt_path last`
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         parser.set_defaults(name=default_name)
         ckpt_path = self.config.ckpt_path
@@ -236,28 +243,12 @@ class MiniLLMCLI(LightningCLI):
                 self.config_init = self.parser.instantiate(self.config)
                 self.datamodule, self.model = self.config_init.data, self.config_init.model
                 if self.checkpoint is not None:
-                    self._check_text(self.checkpoint)
+                    check_text(self.checkpoint, self.datamodule.text_sha256, self.config.data, self.command == "fit")
                 self.trainer = self.instantiate_trainer()
             except ValueError as error:
                 raise ValueError(first_union_error(str(error))) from error
             if self.base is not None:
                 initialize_from(self.base.weights, self.model.model)
-
-    def _check_text(self, checkpoint: Checkpoint) -> None:
-        """Compare the text with that of the checkpoint: a run trains on one text, and its val_loss is that of one."""
-        saved, current = checkpoint.text_sha256, self.datamodule.text_sha256
-        for name in ("corpus", "val_corpus") if saved else ():
-            value = self.config.data[name]
-            if current.get(name) == saved.get(name):
-                continue
-            if self.command == "fit":
-                raise ValueError(
-                    f"the text of data.{name} {value!r} is not the one that {checkpoint.path} was trained with: restore"
-                    f" it, or train on the new text with --init_from {checkpoint.path}"
-                )
-            if value == checkpoint.data.get(name):
-                message = f"the text of data.{name} {value!r} has changed since {checkpoint.path} was trained"
-                warnings.warn(message, stacklevel=2)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer, for training with callbacks, for evaluation with a progress bar only."""

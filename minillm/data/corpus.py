@@ -123,6 +123,16 @@ def open_documents(corpus: str) -> list[Document]:
     return documents
 
 
+def sha256_of_text(documents: list[Document]) -> str:
+    """Return the SHA-256 of a document, or of the hashes of several, in hexadecimal.
+
+    Raises:
+        ValueError: A document cannot be read.
+    """
+    hashes = [document.sha256() for document in documents]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
 def load_text(corpus: str) -> str:
     """Read the whole text of a corpus, as `open_documents` and `Document.read` do.
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minillm.cpus import usable_cpus
-from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_documents
+from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_documents, sha256_of_text
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
 from minillm.tokenizer.byte_pairs import last_boundary
@@ -72,10 +72,9 @@ def prepare(
     """
     documents = open_documents(corpus)
     tokenization = tokenizer.state if tokenizer else vocab_size
-    hashes = [document.sha256() for document in documents]
-    content = [json.dumps([FORMAT_VERSION, tokenization, grow]), *hashes]
-    text_sha256 = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    cache, entry = cache_folder(), hashlib.sha256("\n".join(content).encode()).hexdigest()
+    text_sha256 = sha256_of_text(documents)
+    content = f"{json.dumps([FORMAT_VERSION, tokenization, grow])}\n{text_sha256}"
+    cache, entry = cache_folder(), hashlib.sha256(content.encode()).hexdigest()
     folder, lock = cache / "tokens" / entry, cache / "locks" / f"{entry}.lock"
     with suppress(*NOT_LOADABLE):
         return _load(folder, text_sha256)

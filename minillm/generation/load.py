@@ -43,10 +43,11 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer, dict[str, Any]]:
         path: A checkpoint file.
 
     Returns:
-        The model, its tokenizer, and the data settings that it was trained with.
+        The model, its tokenizer, and the data settings that it was trained with, with the hashes `text_sha256`.
 
     Raises:
         ValueError: The file is not a complete MiniLLM checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, checkpoint.data
+    data = {**checkpoint.data, "text_sha256": checkpoint.text_sha256}
+    return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, data

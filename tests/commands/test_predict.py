@@ -155,3 +155,16 @@ def test_unknown_characters_can_be_skipped_or_replaced(minillm: Run, on_unknown:
     assert f"{action} characters outside the vocabulary: 'é'" in err
     assert (code, out) == minillm("predict", "--prompt", prompt, *flags)[:2]
     assert f"--prompt={prompt}" in err  # replay command
+
+
+def test_changed_training_text_is_reported(own_folder: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(own_folder)
+    path = Path("text.txt")
+    path.write_text("What is written here?\n" * 40)
+    assert minillm("fit", "--config", CONFIGS / "smoke.yaml", "--data.corpus", "text.txt")[0] == 0
+    predict = ("predict", "--prompt", "W", "--max_new_tokens", 5)
+    assert "has changed" not in minillm(*predict)[2]
+    path.write_text("What is written here?\n" * 41)
+    message = "memorization check: corpus 'text.txt' has changed since the model was trained\n"
+    assert message in minillm(*predict)[2]
+    assert message not in minillm(*predict, "--corpus", "text.txt")[2]
