@@ -1,4 +1,7 @@
-"""Wrong input of every kind: exit code 2, a one-line error that says what, where and what to do, no file written."""
+"""Wrong input of every kind: exit code 2, a one-line error that says what, where and what to do, no file written.
+
+It is one long table on purpose: a reader sees at a glance which kinds of wrong input are covered.
+"""
 
 import io
 import re

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from itertools import count
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,12 +30,14 @@ def create_run_folder(parent: Path, version: int | str | None) -> RunFolder:
         run.path.mkdir(parents=True, exist_ok=True)
         return run
     numbers = [path.name.removeprefix("version_") for path in parent.glob("version_*")]
-    for number in count(max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1):
+    number = max((int(number) for number in numbers if number.isdecimal()), default=-1) + 1
+    while True:
         run = RunFolder(parent / version_folder(number))
-        with suppress(FileExistsError):
+        try:
             run.path.mkdir()
             return run
-    raise AssertionError("count() is endless")
+        except FileExistsError:  # another run has just created it
+            number += 1
 
 
 @contextmanager

@@ -11,14 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.checkpoint.run_folder import RunFolder
+from minillm.checkpoint.validation import Checkpoint
 from minillm.errors import fail
 from minillm.training.interruption import DivergedError, StoppedError
+from minillm.training.resume import epochs_done
 
 # raised when a malformed training state is restored
 RESTORE_ERRORS = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)
@@ -87,6 +90,16 @@ def _signal_handler(handler: Callable[[int, FrameType | None], Any]) -> Generato
     finally:
         for signum, original in original_handlers.items():
             signal.signal(signum, original)
+
+
+def exit_if_complete(checkpoint: Checkpoint, trainer: Namespace) -> None:
+    """Exit with a message if the run of a checkpoint has reached the number of steps or epochs in its settings."""
+    if checkpoint.step >= trainer.max_steps > 0 or (
+        (trainer.max_epochs or 0) > 0 and epochs_done(checkpoint.content) >= trainer.max_epochs
+    ):
+        hint = "(to continue, raise --trainer.max_steps or max_epochs)"
+        print(f"{checkpoint.path} is at step {checkpoint.step}: training is complete {hint}")
+        sys.exit(0)
 
 
 def early_end(trainer: Trainer) -> str | None:

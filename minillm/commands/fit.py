@@ -84,6 +84,8 @@ def _claim_run_folder(cli: MiniLLMCLI, stack: ExitStack) -> RunFolder:
     if cli.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
         path = os.path.relpath(run.path)
         fail(f"{path} already has a run: resume it with --ckpt_path {path}, or pass another --version or --name")
+    if cli.resumed_run is not None and Path(cli.config.ckpt_path).stat().st_mtime_ns != cli.resumed_file_time:
+        fail(f"another process has continued {os.path.relpath(run.path)} since its checkpoint was read: start again")
     facts = {"command": cli.command_line, "git_commit": git_commit(), "versions": versions(), **machine(cli.trainer)}
     if (sessions := read_sessions(run)) and sessions[-1].get("threads", facts["threads"]) != facts["threads"]:
         was, is_ = sessions[-1]["threads"], facts["threads"]

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minillm.commands.interactive import read_prompts
+from minillm.commands.memorization_check import read_training_text, report_memorization
+from minillm.commands.unknown_characters import known_prompt
 from minillm.cpus import one_blas_thread
 from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
@@ -61,8 +63,8 @@ def run(args: list[str]) -> None:
             decoder, tokenizer, data = load_numpy(path)
             if (num_threads := useful_threads(decoder.config)) > 1:
                 set_num_threads(num_threads)
-            training_text = _training_text(data, options.corpus)
-            prompts = [_known(tokenizer, prompt, options.on_unknown) for prompt in prompts]
+            training_text = read_training_text(data, options.corpus)
+            prompts = [known_prompt(tokenizer, prompt, options.on_unknown) for prompt in prompts]
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         total = len(prompts) * options.num_samples
         session = _Session(path, decoder, tokenizer, training_text, options.num_samples, total, output)
@@ -70,7 +72,7 @@ def run(args: list[str]) -> None:
             session.generate(prompt, params)
         for prompt, changed in read_prompts(params) if options.interactive else ():
             try:
-                session.generate(_known(tokenizer, prompt, options.on_unknown), changed)
+                session.generate(known_prompt(tokenizer, prompt, options.on_unknown), changed)
             except ValueError as error:
                 print(f"minillm: error: {error}", file=sys.stderr)
             except KeyboardInterrupt:  # ends this text only
@@ -116,7 +118,7 @@ class _Session:
         number = f"{self.number}/{self.total}" if self.total else str(self.number)
         print(f"[{number}] {_replay_command(self.path, sample)}", file=sys.stderr)
         text = _stream(sample, pieces, is_only=self.total == 1)
-        match = None if self.training_text is None else _report_memorization(text, self.training_text)
+        match = None if self.training_text is None else report_memorization(text, self.training_text)
         if self.output is not None:
             with exit_on_wrong_input():  # such as a full disk
                 _write_json_line(self.output, self.path, sample, text, match)
@@ -249,86 +251,6 @@ def _stream(sample: Sample, pieces: Iterator[str], is_only: bool) -> str:
     except OSError as error:
         exit_on_stdout_error(error)
     return "".join(generated)
-
-
-def _training_text(data: dict[str, Any], corpus: str | None) -> bytes | None:
-    """Load the text that the model was trained on, for the memorization check.
-
-    Args:
-        data: The data settings of the checkpoint.
-        corpus: The value of --corpus; None for the corpus named in the checkpoint.
-
-    Returns:
-        The text in UTF-8, or None, after a message on stderr, if the corpus named in the checkpoint cannot be used.
-    """
-    from minillm.data.corpus import (
-        NAMED_CORPORA,
-        TRAIN_FRACTION,
-        load_text,
-        may_read_unasked,
-        open_documents,
-        sha256_of_text,
-    )
-
-    name = data.get("corpus") if corpus is None else corpus
-    if corpus is None and (name is None or not may_read_unasked(name)):
-        reason = f"corpus {name!r} does not exist, or is a folder, a glob pattern or very large; pass it with --corpus"
-        print(f"memorization check skipped: {reason}", file=sys.stderr)
-        return None
-    saved = data["text_sha256"].get("corpus")
-    if (
-        corpus is None
-        and name not in NAMED_CORPORA
-        and saved is not None
-        and sha256_of_text(open_documents(str(name))) != saved
-    ):
-        print(f"memorization check: corpus {name!r} has changed since the model was trained", file=sys.stderr)
-    text = load_text(str(name))
-    return (text if data.get("val_corpus") else text[: int(TRAIN_FRACTION * len(text))]).encode()
-
-
-def _report_memorization(text: str, training_text: bytes) -> str:
-    """Print and return the longest verbatim match of a generated text with the training text."""
-    from minillm.generation.memorization import MIN_MATCH_BYTES, longest_verbatim_match
-
-    match = longest_verbatim_match(text, training_text)
-    if match:
-        result = f"longest verbatim match with the training text: {len(match)} characters, {match!r}"
-    else:
-        result = f"no verbatim match of {MIN_MATCH_BYTES} bytes or more with the training text"
-    print(f"memorization check: {result}", file=sys.stderr)
-    return match
-
-
-def _known(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
-    """Return a prompt without characters outside the vocabulary.
-
-    Raises:
-        ValueError: It has one, and `on_unknown` is `error`.
-    """
-    from minillm.generation.generate import encode_prompt
-
-    if on_unknown != "error":
-        return _handle_unknown(tokenizer, prompt, on_unknown)
-    try:
-        encode_prompt(tokenizer, prompt)
-    except ValueError as error:
-        raise ValueError(f"{error}; pass --on_unknown skip or replace, or another prompt") from error
-    return prompt
-
-
-def _handle_unknown(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
-    """Skip or replace the characters of a prompt that are not in the vocabulary, and list them on stderr."""
-    known = tokenizer.handle_unknown(prompt, replace=on_unknown == "replace")
-    if known != prompt:
-        unknown = sorted({character for character in prompt if not tokenizer.handle_unknown(character)})
-        if on_unknown == "skip":
-            action = f"skipped characters outside the vocabulary: {' '.join(map(repr, unknown))}"
-        else:
-            pairs = (f"{character!r} by {tokenizer.handle_unknown(character, replace=True)!r}" for character in unknown)
-            action = f"replaced characters outside the vocabulary: {', '.join(pairs)}"
-        print(action, file=sys.stderr)
-    return known
 
 
 def _write_json_line(output: RawIOBase, path: Path, sample: Sample, text: str, match: str | None) -> None:

@@ -34,7 +34,7 @@ from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
-from minillm.commands.exit_messages import exit_on_early_signal
+from minillm.commands.exit_messages import exit_if_complete, exit_on_early_signal
 from minillm.commands.parser import Parser, first_union_error
 from minillm.commands.saved_flags import (
     FIXED_BY_RUN,
@@ -44,13 +44,13 @@ from minillm.commands.saved_flags import (
     saved_flags,
     shape_flags,
 )
-from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_schedule, check_trainer
+from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_run, check_schedule, check_trainer
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.training.fine_tuning import initialize_from
 from minillm.training.hardware import check_memory, choose_num_threads, fastest_precision
 from minillm.training.module import LanguageModel
-from minillm.training.resume import epochs_done, schedule_changes
+from minillm.training.resume import schedule_changes
 
 
 class MiniLLMCLI(LightningCLI):
@@ -70,6 +70,7 @@ class MiniLLMCLI(LightningCLI):
         self.resumed_step: int | None = None
         self.base: Checkpoint | None = None  # source of the initial weights in fine-tuning
         self.resumed_run: RunFolder | None = None  # None if the run continues in a new folder
+        self.resumed_file_time = 0  # modification time of the checkpoint to resume from, in nanoseconds
         self.command_line = shlex.join(["minillm", command, *flags])
         header = ", ".join(f"{package}=={version}" for package, version in versions().items())
         super().__init__(
@@ -127,7 +128,7 @@ class MiniLLMCLI(LightningCLI):
             self._parse_to_resume(parser, args)
         else:
             self._parse_to_evaluate(parser, args)
-        self._check_run_settings()
+        check_run(self.config)
 
     def _parse_to_evaluate(self, parser: LightningArgumentParser, args: Any) -> None:
         with exit_on_wrong_input():
@@ -140,12 +141,13 @@ class MiniLLMCLI(LightningCLI):
         with exit_on_wrong_input():
             name = PurePath(self.config.name).as_posix() if self.config.name else None
             self.checkpoint, run = read_checkpoint_to_resume(self.config.ckpt_path, torch.tensor, name)
+            self.resumed_file_time = self.checkpoint.path.stat().st_mtime_ns
         self.resumed_step = self.checkpoint.step
         saved_run = RunFolder.of(self.checkpoint.path)
         defaults = {} if saved_run is None else {"name": saved_run.name}
         self._parse_with_checkpoint(parser, args, self.checkpoint, defaults)
         with exit_on_wrong_input(KeyError, TypeError):
-            self._exit_if_finished(self.checkpoint)
+            exit_if_complete(self.checkpoint, self.config.trainer)
         if run is not None and self._resumes_in_place(run):
             self.resumed_run = run
             with exit_on_wrong_input():
@@ -186,15 +188,6 @@ class MiniLLMCLI(LightningCLI):
                 f" pass at most {positions} (rotary positions have no such limit)"
             )
 
-    def _exit_if_finished(self, checkpoint: Checkpoint) -> None:
-        trainer = self.config.trainer
-        if checkpoint.step >= trainer.max_steps > 0 or (
-            (trainer.max_epochs or 0) > 0 and epochs_done(checkpoint.content) >= trainer.max_epochs
-        ):
-            hint = "(to continue, raise --trainer.max_steps or max_epochs)"
-            print(f"{checkpoint.path} is at step {checkpoint.step}: training is complete {hint}")
-            sys.exit(0)
-
     def _resumes_in_place(self, run: RunFolder) -> bool:
         """Whether the name, version and root folder in the settings are those of a run."""
         name, version, root = self.config.name, self.config.version, self.config.trainer.default_root_dir
@@ -203,18 +196,6 @@ class MiniLLMCLI(LightningCLI):
             and (version is None or version_folder(version) == run.path.name)
             and (root is None or Path(root, RUNS_FOLDER, name).expanduser().resolve() == run.path.parent.resolve())
         )
-
-    def _check_run_settings(self) -> None:
-        """Exit with an error on an invalid name, version or seed."""
-        for name, value in (("name", self.config.name), ("version", self.config.version)):
-            path = PurePath("" if name == "name" and value is None else str(value))
-            if not path.parts or path.is_absolute() or ".." in path.parts:
-                fail(f"{name} must be a relative path below {RUNS_FOLDER}, got {value!r}")
-        self.config.name = PurePath(self.config.name).as_posix()
-        if self.config.seed_everything is False:  # a run needs a seed to be resumable
-            self.config.seed_everything = True
-        if not 0 <= self.config.seed_everything < 2**32:
-            fail(f"seed_everything must be from 0 to {2**32 - 1}, got {self.config.seed_everything}")
 
     def before_instantiate_classes(self) -> None:
         """Check the settings, choose the precision for the hardware, and insert the checkpoint's tokenizer."""
@@ -261,7 +242,7 @@ class MiniLLMCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         # it was read from environment variables, which another program may have left
         rank_zero_only.rank = trainer.global_rank  # pyright: ignore[reportFunctionMemberAccess]
-        if self.command == "fit" and self.checkpoint is not None:
+        if self.command == "fit" and self.checkpoint is not None and trainer.is_global_zero:
             for message in schedule_changes(self.checkpoint.content, self.datamodule, trainer):
                 warnings.warn(message, stacklevel=2)
         trainer.strategy.checkpoint_io = AtomicCheckpointIO(self.checkpoint)

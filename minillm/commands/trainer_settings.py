@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from minillm.checkpoint.run_folder import RUNS_FOLDER
 from minillm.errors import fail
 
 if TYPE_CHECKING:
@@ -19,6 +21,19 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # the datamodule draws different windows on every rank
     "enable_model_summary": False,
 }
+
+
+def check_run(settings: Namespace) -> None:
+    """Exit with an error on an invalid name, version or seed; normalize them."""
+    for name, value in (("name", settings.name), ("version", settings.version)):
+        path = PurePath("" if name == "name" and value is None else str(value))
+        if not path.parts or path.is_absolute() or ".." in path.parts:
+            fail(f"{name} must be a relative path below {RUNS_FOLDER}, got {value!r}")
+    settings.name = PurePath(settings.name).as_posix()
+    if settings.seed_everything is False:  # a run needs a seed to be resumable
+        settings.seed_everything = True
+    if not 0 <= settings.seed_everything < 2**32:
+        fail(f"seed_everything must be from 0 to {2**32 - 1}, got {settings.seed_everything}")
 
 
 def check_schedule(schedule: str, trainer: Namespace) -> None:

@@ -92,13 +92,8 @@ def prepare(
         staging = tempfile.TemporaryDirectory(dir=folder.parent if writable else None, prefix=".")
         tokenized = Path(stack.enter_context(staging), "tokenized")
         tokenized.mkdir()
-        try:
+        with _errors_of(corpus, tokenized):
             _tokenize(documents, tokenizer, vocab_size, grow, tokenized)
-        except ValueError as error:
-            raise ValueError(f"corpus {corpus!r}: {error}") from error
-        except OSError as error:
-            error.filename = error.filename or str(tokenized)
-            raise
         return _load(tokenized.rename(folder) if writable else tokenized, text_sha256)
 
 
@@ -114,6 +109,18 @@ def _hold(lock: FileLock, corpus: str) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _errors_of(corpus: str, folder: Path) -> Generator[None]:
+    """Name the corpus in errors of its content, and the folder in errors of writing to it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"corpus {corpus!r}: {error}") from error
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
 
 
 def _tokenize(

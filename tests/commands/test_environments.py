@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from minillm.checkpoint.run_folder import RunFolder
+from minillm.commands import fit
 from tests.conftest import CONFIGS
 from tests.processes import ForkedCommand
 
@@ -75,6 +78,23 @@ def test_run_in_use_cannot_be_resumed_until_its_process_has_ended(training: Fork
     first, second = json.loads((RUN / "environment.json").read_text())["sessions"]
     assert (first["pid"], first["seconds"]) == (training.pid, None)
     assert second["seconds"] > 0
+
+
+def test_run_that_another_process_has_continued_meanwhile_is_not_resumed_from_an_older_step(
+    in_smoke_run: Path, minillm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    lock = fit.lock_run
+
+    def continue_then_lock(run: RunFolder) -> Any:
+        checkpoint = run.last.read_bytes()
+        run.last.unlink()
+        run.last.write_bytes(checkpoint)
+        return lock(run)
+
+    monkeypatch.setattr(fit, "lock_run", continue_then_lock)
+    code, _, err = minillm(*FIT, "--ckpt_path", "last", "--trainer.max_steps", 30)
+    message = f"another process has continued {RUN} since its checkpoint was read: start again"
+    assert (code, err) == (2, f"minillm: error: {message}\n")
 
 
 def test_runs_that_start_together_have_folders_of_their_own(start: Start):
