@@ -45,6 +45,7 @@ from minillm.commands.saved_flags import (
     shape_flags,
 )
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_run, check_schedule, check_trainer
+from minillm.data.corpus import text_hashes
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.training.fine_tuning import initialize_from
@@ -223,13 +224,18 @@ class MiniLLMCLI(LightningCLI):
             try:
                 self.config_init = self.parser.instantiate(self.config)
                 self.datamodule, self.model = self.config_init.data, self.config_init.model
-                if self.checkpoint is not None:
-                    check_text(self.checkpoint, self.datamodule.text_sha256, self.config.data, self.command == "fit")
+                self._check_text(self.datamodule.text_sha256)
                 self.trainer = self.instantiate_trainer()
             except ValueError as error:
+                # a changed text may be the cause of an error about its characters or its length
+                self._check_text(text_hashes(self.config.data.corpus, self.config.data.val_corpus))
                 raise ValueError(first_union_error(str(error))) from error
             if self.base is not None:
                 initialize_from(self.base.weights, self.model.model)
+
+    def _check_text(self, hashes: dict[str, str]) -> None:
+        if self.checkpoint is not None:
+            check_text(self.checkpoint, hashes, self.config.data, resumes=self.command == "fit")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the Trainer, for training with callbacks, for evaluation with a progress bar only."""

@@ -133,6 +133,16 @@ def sha256_of_text(documents: list[Document]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
+def text_hashes(corpus: str, val_corpus: str | None) -> dict[str, str]:
+    """Return the SHA-256 of the text of `corpus` and, if there is one, `val_corpus`, by these names.
+
+    Raises:
+        ValueError: A corpus does not exist or cannot be read.
+    """
+    corpora = {"corpus": corpus, "val_corpus": val_corpus}
+    return {name: sha256_of_text(open_documents(value)) for name, value in corpora.items() if value is not None}
+
+
 def load_text(corpus: str) -> str:
     """Read the whole text of a corpus, as `open_documents` and `Document.read` do.
 

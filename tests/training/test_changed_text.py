@@ -74,3 +74,14 @@ def test_changed_number_of_windows_is_warned_of(
     else:
         with pytest.warns(UserWarning, match=message):
             assert minillm(*FIT, *MORE, *flags)[0] == 0
+
+
+@pytest.mark.parametrize("new", [TEXT + "Zounds", "too short"], ids=["with a new character", "too short"])
+def test_change_of_the_text_is_reported_rather_than_its_consequence(
+    new: str, text: Path, minillm: Run, refused: Callable[..., str]
+):
+    assert minillm(*FIT)[0] == 0
+    text.write_text(new)
+    assert "the text of data.corpus 'text.txt' is not the one that lightning_logs" in refused(*FIT, *MORE)
+    with pytest.warns(UserWarning, match=r"^the text of data.corpus 'text.txt' has changed since"):
+        assert minillm("validate")[0] == 2
