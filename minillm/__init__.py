@@ -9,13 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from minillm.commands.fit_function import FitResult, fit
     from minillm.generation.generate import generate
     from minillm.generation.load import load
 
-__all__ = ["generate", "load"]
+__all__ = ["FitResult", "fit", "generate", "load"]
 __version__ = "0.2.0"
 
-_MODULES = {"generate": "minillm.generation.generate", "load": "minillm.generation.load"}
+_MODULES = {
+    "FitResult": "minillm.commands.fit_function",
+    "fit": "minillm.commands.fit_function",
+    "generate": "minillm.generation.generate",
+    "load": "minillm.generation.load",
+}
 
 
 def __getattr__(name: str) -> object:

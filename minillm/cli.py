@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from minillm import __version__
-from minillm.errors import exit_on_stdout_error, fail, flush_stdout, format_warnings_on_one_line
+from minillm.errors import CommandExit, exit_on_stdout_error, fail, flush_stdout, format_warnings_on_one_line
 
 COMMANDS = {
     "fit": ("minillm.commands.flags", "train a model"),
@@ -34,7 +34,16 @@ def main(args: list[str] | None = None) -> None:
     if sys.stderr is None:  # it is closed; print would fall back to stdout
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     try:
-        _dispatch(sys.argv[1:] if args is None else args)
+        _run(sys.argv[1:] if args is None else args)
+    except CommandExit as end:
+        end.print_message()
+        raise
+
+
+def _run(args: list[str]) -> None:
+    """Run one command, and report an error of stdout like one of the input."""
+    try:
+        _dispatch(args)
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:

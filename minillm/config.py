@@ -1,7 +1,7 @@
 """Model configuration: the decoder's hyperparameters and weight shapes, without importing torch."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NotRequired, Required, TypedDict, get_args
 
 Position = Literal["learned", "rotary"]
 Norm = Literal["layer", "rms"]
@@ -88,6 +88,23 @@ class ModelConfig:
             shapes["position_embedding.weight"] = (self.context_length, C)
         layers = range(self.num_layers)
         return shapes | {f"blocks.{layer}.{name}": shape for layer in layers for name, shape in block.items()}
+
+
+class ModelArguments(TypedDict):
+    """Keyword arguments of ModelConfig, for functions that pass them on."""
+
+    vocab_size: Required[int]
+    context_length: Required[int]
+    embed_dim: NotRequired[int]
+    num_layers: NotRequired[int]
+    num_heads: NotRequired[int]
+    dropout: NotRequired[float]
+    position: NotRequired[Position]
+    norm: NotRequired[Norm]
+    query_key_norm: NotRequired[bool]
+    activation: NotRequired[Activation]
+    token_shift: NotRequired[bool]
+    zero_init: NotRequired[bool]
 
 
 def _check(name: str, value: Any, expected_type: Any) -> None:

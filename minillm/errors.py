@@ -1,4 +1,4 @@
-"""One-line error messages and warnings of the command line; exit code 2 for invalid input."""
+"""Exit codes, one-line error messages and warnings of the command line."""
 
 import os
 import re
@@ -9,6 +9,26 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 
+class CommandExit(SystemExit):
+    """End of a command: the command line prints the message and exits, a Python function raises an error of its own.
+
+    Args:
+        code: Exit code: 0 if there is nothing to do, 2 for invalid input, 128 plus the signal number after a signal.
+        message: One line.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code)
+        self.message = " ".join(message.split())
+
+    def print_message(self) -> None:
+        """Print the message to stderr, or to stdout if it is not about a problem."""
+        if self.code == 0:
+            print(self.message)
+        else:
+            print(f"minillm: {'error: ' if self.code == 2 else ''}{self.message}", file=sys.stderr)
+
+
 @contextmanager
 def exit_on_wrong_input(*exceptions: type[Exception]) -> Generator[None]:
     """Context manager around code that reads user input: report an exception in one line and exit with code 2.
@@ -17,7 +37,7 @@ def exit_on_wrong_input(*exceptions: type[Exception]) -> Generator[None]:
         exceptions: Exception types to report in addition to ValueError and OSError.
 
     Raises:
-        SystemExit: With code 2, after such an exception.
+        CommandExit: With code 2, after such an exception.
     """
     try:
         yield
@@ -28,9 +48,12 @@ def exit_on_wrong_input(*exceptions: type[Exception]) -> Generator[None]:
 
 
 def fail(message: str) -> NoReturn:
-    """Print a one-line error message to stderr and exit with code 2."""
-    print(f"minillm: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    """Exit with code 2 and an error message.
+
+    Raises:
+        CommandExit: Always.
+    """
+    raise CommandExit(2, message)
 
 
 def flush_stdout() -> None:

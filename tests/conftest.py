@@ -4,6 +4,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # set before importing torch: mor
 
 import shutil
 import signal
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +75,17 @@ def in_smoke_run(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory, monk
     shutil.copytree(smoke_run, folder, dirs_exist_ok=True)
     monkeypatch.chdir(folder)
     return folder / "lightning_logs" / "smoke" / "version_0"
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build and unpack a wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (file,) = folder.glob("*.whl")
+    zipfile.ZipFile(file).extractall(folder / "unpacked")
+    return folder / "unpacked"
 
 
 @pytest.fixture

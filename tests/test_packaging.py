@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,17 +40,6 @@ def test_constraints_pin_every_dependency_within_its_bounds():
     assert set(needed) <= CONSTRAINTS.keys()
     for name in CONSTRAINTS.keys() & REQUIREMENTS.keys():
         assert REQUIREMENTS[name].specifier.contains(CONSTRAINTS[name]), name
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build and unpack a wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (file,) = folder.glob("*.whl")
-    zipfile.ZipFile(file).extractall(folder / "unpacked")
-    return folder / "unpacked"
 
 
 def test_wheel_contains_the_configurations_the_web_page_and_py_typed(wheel: Path):

@@ -1,12 +1,15 @@
 """Attention maps: images of the attention weights, in TensorBoard."""
 
+from typing import cast
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageDraw
-from torch import Tensor
+from torch import Tensor, nn
 
 from minillm.data.datamodule import get_datamodule
+from minillm.model import Decoder
 from minillm.tokenizer import Tokenizer
 from minillm.training.module import LanguageModel
 
@@ -32,14 +35,15 @@ class AttentionMaps(Callback):
         self.ids = None if sentence is None else torch.tensor(tokenizer.encode(sentence))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the attention maps, if the run logs to TensorBoard."""
+        """Draw the attention maps, if the run logs to TensorBoard and the model is a `Decoder`."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not trainer.is_global_zero or not loggers or trainer.sanity_checking:
+        assert isinstance(pl_module, LanguageModel)
+        decoder = cast(nn.Module, pl_module.model)  # or a model class of one's own
+        if not trainer.is_global_zero or not loggers or trainer.sanity_checking or not isinstance(decoder, Decoder):
             return
         ids = get_datamodule(trainer).val.tokens[:32] if self.ids is None else self.ids
-        assert isinstance(pl_module, LanguageModel)
-        ids = ids[: pl_module.model.config.context_length]
-        maps = pl_module.model.attention_maps(ids[None].to(pl_module.device))[:, 0].float().cpu()
+        ids = ids[: decoder.config.context_length]
+        maps = decoder.attention_maps(ids[None].to(pl_module.device))[:, 0].float().cpu()
         picture = draw_attention_maps(maps, [self.tokenizer.decode([int(index)]) for index in ids])
         for logger in loggers:
             logger.experiment.add_image("attention", picture, trainer.global_step)

@@ -20,6 +20,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def __init__(self, preloaded: Checkpoint | None = None) -> None:
         self._preloaded = preloaded
+        self._temporary: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint atomically: the previous file stays in place until the new one is complete and on disk.
@@ -30,6 +31,8 @@ class AtomicCheckpointIO(CheckpointIO):
         content = BytesIO()
         torch.save(checkpoint, content)
         Path(path).parent.mkdir(exist_ok=True)
+        if Path(path).name.startswith("."):
+            self._temporary.add(Path(path))
         write_atomically(Path(path), content.getbuffer())
 
     def load_checkpoint(
@@ -43,8 +46,13 @@ class AtomicCheckpointIO(CheckpointIO):
         preloaded, self._preloaded = self._preloaded, None  # releases its memory after the first load
         if preloaded is not None and preloaded.path == Path(path):
             return preloaded.content
-        return read_checkpoint(Path(path), torch.tensor).content
+        return read_checkpoint(Path(path), torch.tensor, allow_custom_parts=True).content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+    def remove_temporary(self) -> None:
+        """Delete the hidden files of Lightning's tuners, which leave them behind when they are interrupted."""
+        for path in self._temporary:
+            self.remove_checkpoint(path)

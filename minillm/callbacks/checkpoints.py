@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from torch import Tensor
 
 from minillm.callbacks.lightning_internals import validation_follows
@@ -56,7 +56,7 @@ class Checkpoints(Checkpoint):
         """Install the signal handler, after Lightning has installed its own."""
         self.has_started = True
         self._last_step = self._completed_step = trainer.global_step
-        if trainer.ckpt_path:
+        if trainer.ckpt_path and trainer.global_step:  # at step 0, it is a temporary file of LearningRateFinder
             self.newest = Path(trainer.ckpt_path), trainer.global_step
         if trainer.received_sigterm:  # during setup
             self._stop_request.signum = signal.SIGTERM
@@ -92,6 +92,13 @@ class Checkpoints(Checkpoint):
             self.best_val_loss = val_loss
             self._save(trainer, pl_module, self.run.best)
         self._save_last_if_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the weights that StochasticWeightAveraging leaves in the model after the last step to `swa.ckpt`."""
+        if any(isinstance(callback, StochasticWeightAveraging) for callback in getattr(trainer, "callbacks")):  # noqa: B009 - its class does not declare it
+            self._save(trainer, pl_module, self.run.averaged)
+            if trainer.is_global_zero:
+                print(f"the averaged weights, which are not validated, are in {self.run.averaged}", flush=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the previous signal handlers."""

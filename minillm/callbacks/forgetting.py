@@ -48,7 +48,7 @@ class Forgetting(Callback):
         losses, training = dict[str, float](), pl_module.training
         pl_module.eval()
         for name, tokens in self.texts.items():
-            windows = ConsecutiveWindows(tokens, pl_module.model.config.context_length, self.batch_size)
+            windows = ConsecutiveWindows(tokens, pl_module.config.context_length, self.batch_size)
             total = torch.zeros((), device=pl_module.device)
             with trainer.precision_plugin.forward_context():
                 for index in range(len(windows)):

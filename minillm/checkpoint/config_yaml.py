@@ -22,7 +22,7 @@ def read_config(path: Path) -> tuple[dict[str, Any], bool]:
         The settings in the current format without empty sections, and whether they differ from the file's content.
 
     Raises:
-        NewerFormatError: The file has the format of a later version.
+        UnsupportedFileError: The file has the format of a later version.
         ValueError: The file does not contain a mapping of settings, or names two run folders.
         OSError: The file cannot be read.
     """

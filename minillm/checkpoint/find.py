@@ -3,39 +3,39 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from minillm.checkpoint.format import NewerFormatError
+from minillm.checkpoint.format import UnsupportedFileError
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, run_folders
 from minillm.checkpoint.sessions import start_of_last_session
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 
+Read = Callable[[Path], Checkpoint]
 
-def find_checkpoint(ckpt_path: str | Path) -> Path:
+
+def find_checkpoint(ckpt_path: str | Path, read: Read = read_checkpoint) -> Path:
     """Resolve a name to a checkpoint file.
 
     Args:
         ckpt_path: A checkpoint file; a run folder, for its best checkpoint; `best`, for that of the newest run below
             `lightning_logs/` that has one; or `last`, for the latest checkpoint of the newest run there.
+        read: Reads a checkpoint, for `last`, to skip a damaged one.
 
     Raises:
         ValueError: There is no such checkpoint.
     """
     if str(ckpt_path) == "last":
-        return read_latest_checkpoint(_find_newest_run("last.ckpt", "best.ckpt")).path
+        return read_latest_checkpoint(_find_newest_run("last.ckpt", "best.ckpt"), read).path
     return _resolve_file(ckpt_path)
 
 
 def read_checkpoint_to_resume(
-    ckpt_path: str | Path, as_tensor: Callable[[Any], Any] = np.copy, name: str | None = None
+    ckpt_path: str | Path, read: Read = read_checkpoint, name: str | None = None
 ) -> tuple[Checkpoint, RunFolder | None]:
     """Read the checkpoint to resume from, and no file twice.
 
     Args:
         ckpt_path: As for `find_checkpoint`, except that a run folder resolves to its latest checkpoint.
-        as_tensor: As for `read_checkpoint`.
+        read: Reads a checkpoint.
         name: Name of the run that `last` means; None for any.
 
     Returns:
@@ -47,13 +47,13 @@ def read_checkpoint_to_resume(
         OSError: It cannot be read.
     """
     if run := _resolve_run(ckpt_path, name):
-        checkpoint = read_latest_checkpoint(run, as_tensor)
+        checkpoint = read_latest_checkpoint(run, read)
         return checkpoint, RunFolder.of(checkpoint.path)
-    checkpoint = read_checkpoint(_resolve_file(ckpt_path), as_tensor)
+    checkpoint = read(_resolve_file(ckpt_path))
     run = RunFolder.of(checkpoint.path)
     try:
-        is_behind = run is not None and read_latest_checkpoint(run, as_tensor, checkpoint).step > checkpoint.step
-    except (NewerFormatError, OSError):
+        is_behind = run is not None and read_latest_checkpoint(run, read, checkpoint).step > checkpoint.step
+    except (UnsupportedFileError, OSError):
         is_behind = True  # an unreadable checkpoint may have more steps
     except ValueError:
         is_behind = False  # last.ckpt and best.ckpt are damaged
@@ -61,17 +61,17 @@ def read_checkpoint_to_resume(
 
 
 def read_latest_checkpoint(
-    run: RunFolder, as_tensor: Callable[[Any], Any] = np.copy, already_read: Checkpoint | None = None
+    run: RunFolder, read: Read = read_checkpoint, already_read: Checkpoint | None = None
 ) -> Checkpoint:
     """Read last.ckpt, or best.ckpt if last.ckpt is missing or damaged; warn of a damaged one.
 
     Args:
         run: The run folder.
-        as_tensor: As for `read_checkpoint`.
+        read: Reads a checkpoint.
         already_read: A checkpoint that need not be read again.
 
     Raises:
-        ValueError: Neither is a valid checkpoint, or one has the format of a later version.
+        ValueError: Neither is a valid checkpoint, or one is not supported.
         OSError: last.ckpt cannot be read, though it may be valid.
     """
     for file in (run.last, run.best):
@@ -79,8 +79,8 @@ def read_latest_checkpoint(
             if already_read is not None and file.resolve() == already_read.path.resolve():
                 return already_read
             if file.exists():
-                return read_checkpoint(file, as_tensor)
-        except NewerFormatError:
+                return read(file)
+        except UnsupportedFileError:
             raise
         except ValueError as error:
             warnings.warn(f"skipped: {error}", stacklevel=2)

@@ -5,8 +5,8 @@ from typing import Any
 FORMAT = 2  # written by this version; files without a format number have format 1
 
 
-class NewerFormatError(ValueError):
-    """Raised for a file in the format of a later version."""
+class UnsupportedFileError(ValueError):
+    """Raised for a valid file that needs another program: of a later version, or with a model class of its own."""
 
 
 def check_format(content: dict[str, Any], name: object) -> None:
@@ -17,7 +17,7 @@ def check_format(content: dict[str, Any], name: object) -> None:
         name: Name of the file, for the message.
 
     Raises:
-        NewerFormatError: The format is that of a later version.
+        UnsupportedFileError: The format is that of a later version.
         ValueError: The format is not a positive integer.
     """
     number = content.get("format", 1)
@@ -25,7 +25,7 @@ def check_format(content: dict[str, Any], name: object) -> None:
         raise ValueError(f"{name}: format must be an integer from 1 to {FORMAT}, got {number!r}")
     if number > FORMAT:
         message = f"{name} has format {number}, but this version supports formats up to {FORMAT}: upgrade MiniLLM"
-        raise NewerFormatError(message)
+        raise UnsupportedFileError(message)
 
 
 def versions() -> dict[str, str]:

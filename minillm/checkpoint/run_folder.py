@@ -79,6 +79,11 @@ class RunFolder(NamedTuple):
         """Checkpoint of the last saved step."""
         return self.checkpoints / "last.ckpt"
 
+    @property
+    def averaged(self) -> Path:
+        """Weights averaged by Lightning's StochasticWeightAveraging."""
+        return self.checkpoints / "swa.ckpt"
+
     def kept(self, step: int) -> Path:
         """Return the path of a checkpoint that later ones do not replace."""
         return self.checkpoints / f"step_{step}.ckpt"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minillm.checkpoint.archive import read_archive
-from minillm.checkpoint.format import NewerFormatError, check_format
+from minillm.checkpoint.format import UnsupportedFileError, check_format
 from minillm.config import ModelConfig
 from minillm.tokenizer import Tokenizer, tokenizer_from_state
 
@@ -78,6 +78,11 @@ class Checkpoint:
         return ModelConfig(**{name: value for name, value in self.hyper_parameters.items() if name in names})
 
     @property
+    def custom_parts(self) -> dict[str, str]:
+        """Parts of a model class of one's own, by name; empty for a `Decoder`."""
+        return self.content.get("custom_parts", {})
+
+    @property
     def weights(self) -> dict[str, Any]:
         """The `state_dict` of the decoder."""
         return {name.removeprefix(STATE_DICT_PREFIX): weight for name, weight in self.content["state_dict"].items()}
@@ -88,7 +93,9 @@ class Checkpoint:
         return tokenizer_from_state(self.content["tokenizer"])
 
 
-def read_checkpoint(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Checkpoint:
+def read_checkpoint(
+    path: Path, as_tensor: Callable[[Any], Any] = np.copy, allow_custom_parts: bool = False
+) -> Checkpoint:
     """Read and validate a checkpoint file.
 
     No code in the file is executed, memory use is limited to a few times its size, and its model configuration must
@@ -97,12 +104,14 @@ def read_checkpoint(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Ch
     Args:
         path: Path of the checkpoint file.
         as_tensor: Converts a read-only array to a tensor; by default, copies it to a writable array.
+        allow_custom_parts: Whether the model may have parts that are not those of `Decoder`, whose weights are not
+            checked.
 
     Returns:
         The validated checkpoint.
 
     Raises:
-        NewerFormatError: The file was written in the format of a later version.
+        UnsupportedFileError: The file was written in the format of a later version, or has custom parts.
         ValueError: The file is not a valid checkpoint; the message gives the reason.
         OSError: The file cannot be read.
     """
@@ -113,8 +122,10 @@ def read_checkpoint(path: Path, as_tensor: Callable[[Any], Any] = np.copy) -> Ch
         check_format(content, path)
         _check_values(content)
         checkpoint = Checkpoint(path, content)
+        if checkpoint.custom_parts and not allow_custom_parts:
+            raise UnsupportedFileError(_describe_custom_parts(checkpoint))
         _check_consistency(checkpoint)
-    except (OSError, NewerFormatError):
+    except (OSError, UnsupportedFileError):
         raise
     except Exception as error:  # a damaged file can raise anything in zipfile, pickletools and NumPy
         reason = str(error) if type(error) is ValueError else f"it is truncated or damaged ({type(error).__name__})"
@@ -141,6 +152,20 @@ def _check_values(content: dict[str, Any]) -> None:
     hashes: dict[Any, Any] = content["datamodule_hyper_parameters"].get("text_sha256", {})
     if type(hashes) is not dict or {type(value) for value in (*hashes, *hashes.values())} - {str}:
         raise ValueError("its text_sha256 is not a dictionary of strings")
+    parts: dict[Any, Any] = content.get("custom_parts", {})
+    if type(parts) is not dict or {type(value) for value in (*parts, *parts.values())} - {str}:
+        raise ValueError("its custom_parts are not a dictionary of strings")
+
+
+def _describe_custom_parts(checkpoint: Checkpoint) -> str:
+    """Name the unknown parts of a model class of one's own, and how to load it."""
+    name, cls = next(iter(checkpoint.custom_parts.items()))
+    parts = ", ".join(f"{part} {path}" for part, path in checkpoint.custom_parts.items())
+    command = f"--model.model_class {cls}" if name == "model" else "a Trainer of your own"
+    return (
+        f"{checkpoint.path} was trained with a model class that this program does not have: {parts}. In Python, pass it"
+        f" as model_class to minillm.load or minillm.fit; on the command line, pass {command} to fit or validate"
+    )
 
 
 def _check_consistency(checkpoint: Checkpoint) -> None:
@@ -156,6 +181,8 @@ def _check_consistency(checkpoint: Checkpoint) -> None:
             raise ValueError(f"context_length {config.context_length} is more than {MAX_CONTEXT_LENGTH}")
         if (num_tokens := checkpoint.tokenizer.vocab_size) != config.vocab_size:
             raise ValueError(f"vocab_size is {config.vocab_size}, but the tokenizer has {num_tokens} tokens")
+        if checkpoint.custom_parts:
+            return
         expected = {f"{STATE_DICT_PREFIX}{name}": shape for name, shape in config.weight_shapes().items()}
         if weights.keys() != expected.keys():
             raise ValueError(f"missing or unexpected weight {min(weights.keys() ^ expected.keys(), key=str)}")

@@ -19,8 +19,8 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.validation import Checkpoint
-from minillm.errors import fail
-from minillm.training.interruption import DivergedError, StoppedError
+from minillm.errors import CommandExit, fail
+from minillm.training.interruption import DivergedError, StoppedError, may_handle_signals
 from minillm.training.resume import epochs_done
 
 # raised when a malformed training state is restored
@@ -28,14 +28,15 @@ RESTORE_ERRORS = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)
 
 
 @contextmanager
-def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints) -> Generator[None]:
-    """Exit on an error or signal with one line on stderr: the reason, and the command that resumes the run.
+def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints, ckpt_path: str | None) -> Generator[None]:
+    """Exit on an error or signal with one line: the reason, and the command that resumes the run.
 
     The exit code is 2 after an error and 128 plus the signal number after a signal.
 
     Args:
         trainer: The Trainer that runs inside the context.
         checkpoints: Its checkpoint callback.
+        ckpt_path: The checkpoint that it resumes from.
     """
 
     def stop_now(signum: int, frame: FrameType | None) -> NoReturn:
@@ -48,23 +49,23 @@ def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints) -> Generator[
     except StoppedError as stop:
         step = f" after step {trainer.global_step}" if checkpoints.has_started else ""
         reason = f"stopped by {signal.Signals(stop.signum).name}{step}"
-        _exit_with_message(trainer, checkpoints, 128 + stop.signum, reason)
+        _exit_with_message(trainer, checkpoints, ckpt_path, 128 + stop.signum, reason)
     except DivergedError as error:
-        _exit_with_message(trainer, checkpoints, 2, f"error: {error}: try a lower --model.learning_rate")
+        _exit_with_message(trainer, checkpoints, ckpt_path, 2, f"{error}: try a lower --model.learning_rate")
     except OSError as error:
         path = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
-        _exit_with_message(trainer, checkpoints, 2, f"error: {path}: {error.strerror or error}")
+        _exit_with_message(trainer, checkpoints, ckpt_path, 2, f"{path}: {error.strerror or error}")
     except SystemExit:  # raised by Lightning on Ctrl-C before training starts, and on a second Ctrl-C
         if not trainer.interrupted:
             raise
-        _exit_with_message(trainer, checkpoints, 130, "stopped immediately")
+        _exit_with_message(trainer, checkpoints, ckpt_path, 130, "stopped immediately")
     except MisconfigurationException as error:
-        _exit_with_message(trainer, checkpoints, 2, f"error: {error}")
+        _exit_with_message(trainer, checkpoints, ckpt_path, 2, str(error))
     except (ValueError, *RESTORE_ERRORS) as error:
-        resumed = trainer.ckpt_path is not None
+        resumed = ckpt_path is not None
         if checkpoints.has_started or not (resumed or isinstance(error, ValueError)):
             raise
-        fail(f"{trainer.ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
+        fail(f"{ckpt_path} cannot be resumed: {error!r}" if resumed else str(error))
     finally:
         threading.excepthook = original_hook
 
@@ -74,8 +75,7 @@ def exit_on_early_signal() -> Generator[None]:
     """Exit immediately on Ctrl-C or SIGTERM, with one line on stderr, while there is no training state to save."""
 
     def exit_now(signum: int, frame: FrameType | None) -> NoReturn:
-        print(f"minillm: stopped by {signal.Signals(signum).name}; no checkpoint has been saved yet", file=sys.stderr)
-        sys.exit(128 + signum)
+        raise CommandExit(128 + signum, f"stopped by {signal.Signals(signum).name}; no checkpoint has been saved yet")
 
     with _signal_handler(exit_now):
         yield
@@ -83,8 +83,9 @@ def exit_on_early_signal() -> Generator[None]:
 
 @contextmanager
 def _signal_handler(handler: Callable[[int, FrameType | None], Any]) -> Generator[None]:
-    """Handle Ctrl-C (SIGINT) and SIGTERM inside the context, and restore the previous handlers after it."""
-    original_handlers = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    """Handle Ctrl-C (SIGINT) and SIGTERM inside the context, if this is the main thread; then restore the handlers."""
+    signums = (signal.SIGINT, signal.SIGTERM) if may_handle_signals() else ()
+    original_handlers = {signum: signal.signal(signum, handler) for signum in signums}
     try:
         yield
     finally:
@@ -98,8 +99,7 @@ def exit_if_complete(checkpoint: Checkpoint, trainer: Namespace) -> None:
         (trainer.max_epochs or 0) > 0 and epochs_done(checkpoint.content) >= trainer.max_epochs
     ):
         hint = "(to continue, raise --trainer.max_steps or max_epochs)"
-        print(f"{checkpoint.path} is at step {checkpoint.step}: training is complete {hint}")
-        sys.exit(0)
+        raise CommandExit(0, f"{checkpoint.path} is at step {checkpoint.step}: training is complete {hint}")
 
 
 def early_end(trainer: Trainer) -> str | None:
@@ -135,14 +135,15 @@ def _ignore_tensorboard_thread_errors(args: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(args)
 
 
-def _exit_with_message(trainer: Trainer, checkpoints: Checkpoints, code: int, reason: str) -> NoReturn:
+def _exit_with_message(
+    trainer: Trainer, checkpoints: Checkpoints, ckpt_path: str | None, code: int, reason: str
+) -> NoReturn:
     """Exit with a message from the process of rank 0; the other processes exit silently."""
     if not trainer.is_global_zero:
         sys.exit(0)
     if checkpoints.newest is None:
-        saved = f"{trainer.ckpt_path} is unchanged" if trainer.ckpt_path else "no checkpoint has been saved yet"
+        saved = f"{ckpt_path} is unchanged" if ckpt_path else "no checkpoint has been saved yet"
     else:
         path, step = checkpoints.newest
         saved = f"step {step} is saved; resume with: {resume_command(path)}"
-    print(f"minillm: {' '.join(reason.split())}; {saved}", file=sys.stderr)
-    sys.exit(code)
+    raise CommandExit(code, f"{reason}; {saved}")

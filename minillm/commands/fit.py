@@ -18,6 +18,7 @@ from minillm.checkpoint.format import versions
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.sessions import read_sessions, record_session
 from minillm.commands.exit_messages import early_end, exit_with_one_line, resume_command
+from minillm.commands.lightning_support import untested
 from minillm.commands.trainer_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail, format_warnings_on_one_line
 from minillm.training.fine_tuning import tokenizer_changes
@@ -39,23 +40,33 @@ def run(args: list[str]) -> None:
     Args:
         args: The command line, starting with the subcommand.
     """
-    for message in HARMLESS_WARNINGS:
-        warnings.filterwarnings("ignore", f"(?s).*{re.escape(message)}")
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet_lightning()
     format_warnings_on_one_line()  # again, because importing Lightning replaces warnings.formatwarning
     keep_freed_memory()
     command, *flags = args
     cli = MiniLLMCLI(command, flags)
     if command == "fit":
-        _fit(cli)
+        train(cli)
     else:
         evaluate = cli.trainer.validate if command == "validate" else cli.trainer.test
         evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
 
 
-def _fit(cli: MiniLLMCLI) -> None:
-    """Train in a run folder that no other process writes to."""
+def quiet_lightning() -> None:
+    """Ignore Lightning's hints and the warnings that do not apply here."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", f"(?s).*{re.escape(message)}")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.tuner").setLevel(logging.INFO)  # the learning rate that it has found
+
+
+def train(cli: MiniLLMCLI) -> None:
+    """Train in a run folder that no other process writes to.
+
+    Args:
+        cli: The parsed command line of `fit`.
+    """
     trainer: Trainer = cli.trainer
     with ExitStack() as stack:
         if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
@@ -67,7 +78,8 @@ def _fit(cli: MiniLLMCLI) -> None:
                     run = _claim_run_folder(cli, stack)
                 _print_run_summary(cli, f"writing to {os.path.relpath(run.path)}")
             cli.add_loggers(run)
-        with exit_with_one_line(trainer, cli.checkpoints):
+        stack.callback(cli.checkpoint_io.remove_temporary)
+        with exit_with_one_line(trainer, cli.checkpoints, cli.config.ckpt_path):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
         if trainer.is_global_zero:
             _print_result(cli)
@@ -111,6 +123,8 @@ def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
         device += f" and {num_threads} thread{'s' if num_threads > 1 else ''}"
     start = "" if cli.resumed_step is None else f", resuming from step {cli.resumed_step}"
     print(f"{num_parameters:,} parameters, {text}, {device}{start}, {folder}", flush=True)
+    if names := untested(trainer, cli.configured_callbacks):
+        print(f"not tested with exact resume: {', '.join(names)}", flush=True)
     if cli.base is not None:
         changes = tokenizer_changes(cli.base, data.tokenizer)
         print(f"initialized from the weights of {cli.base.path}, {changes}", flush=True)

@@ -71,14 +71,20 @@ def run(args: list[str]) -> None:
     for word in words:
         name = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and " " not in name:  # argparse treats a word with a space as a value
-            _check_flag(name, command)
+            check_flag(name, command)
     with exit_on_wrong_input():
-        words = _resolve_config_names(words)
+        words = resolve_config_names(words)
     limit_spinning()
     import_module("minillm.commands.fit").run([command, *words])
 
 
-def _check_flag(name: str, command: str) -> None:
+def check_flag(name: str, command: str) -> None:
+    """Exit with an error if a flag is unknown.
+
+    Args:
+        name: The flag without `--`.
+        command: The command that it is passed to.
+    """
     section, _, rest = name.partition(".")
     argument = rest.partition(".")[0].removesuffix("+")
     if section == "trainer" or name in TOP_LEVEL_FLAGS:
@@ -92,8 +98,12 @@ def _check_flag(name: str, command: str) -> None:
     fail(f"unrecognized flag --{name}{suggestion} (minillm {command} --help lists all flags)")
 
 
-def _resolve_config_names(words: list[str]) -> list[str]:
-    """Replace the names of configurations in a command line by their paths."""
+def resolve_config_names(words: list[str]) -> list[str]:
+    """Replace the names of configurations in a command line by their paths.
+
+    Raises:
+        ValueError: There is no such configuration.
+    """
     resolved: list[str] = []
     for previous, word in zip(["", *words], words, strict=False):
         if previous in ("--config", "-c"):

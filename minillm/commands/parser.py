@@ -6,11 +6,15 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from jsonargparse import Namespace
+from jsonargparse.typing import register_type  # pyright: ignore[reportUnknownVariableType]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from minillm.checkpoint.config_yaml import SECTIONS, read_config
 from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
+
+register_type(torch.device)  # argument of Lightning's callbacks that average weights
 
 
 class Parser(OneLineErrorMixin, LightningArgumentParser):

@@ -16,13 +16,13 @@ from minillm.generation.text_stream import TextStream
 from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule
+    from torch import nn
 
-    from minillm.model import Decoder
+    from minillm.generation.torch_decoder import TorchDecoder
 
 
 def generate(
-    model: Decoder | LightningModule,
+    model: nn.Module,
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int = SamplingParams.max_new_tokens,
@@ -35,7 +35,7 @@ def generate(
     """Continue a prompt, streaming the text as it is generated.
 
     Args:
-        model: A trained decoder, or the `LanguageModel` that wraps it.
+        model: A trained decoder, or the `LanguageModel` that wraps it. A model class of your own is run by PyTorch.
         tokenizer: The tokenizer it was trained with.
         prompt: Text to continue; an empty prompt starts a new line.
         max_new_tokens: Maximum number of tokens to generate.
@@ -53,14 +53,27 @@ def generate(
     """
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     settings = SamplingParams(max_new_tokens, temperature, top_k, top_p, seed, stop)
-    decoder: Any = getattr(model, "model", model)
     encode_prompt(tokenizer, prompt)  # raises here rather than at the first iteration
-    chunks = generate_batch(NumpyDecoder.from_model(decoder), tokenizer, prompt, settings, [seed])
+    chunks = generate_batch(_decoder(model), tokenizer, prompt, settings, [seed])
     return (chunk for _, chunk in chunks)
 
 
+def _decoder(model: Any) -> NumpyDecoder | TorchDecoder:
+    """Return a fast decoder with the weights of a model, or the model itself if it has custom parts."""
+    if hasattr(model, "training_step"):  # a LightningModule
+        model = model.model
+    from minillm.generation.torch_decoder import TorchDecoder  # imported here because other callers need only NumPy
+    from minillm.model.custom import custom_parts
+
+    return TorchDecoder(model) if custom_parts(model) else NumpyDecoder.from_model(model)
+
+
 def generate_batch(
-    decoder: NumpyDecoder, tokenizer: Tokenizer, prompt: str, settings: SamplingParams, seeds: Sequence[int | None]
+    decoder: NumpyDecoder | TorchDecoder,
+    tokenizer: Tokenizer,
+    prompt: str,
+    settings: SamplingParams,
+    seeds: Sequence[int | None],
 ) -> Iterator[tuple[int, str]]:
     """Generate several continuations of a prompt as a batch, one per seed.
 
@@ -98,13 +111,13 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt or tokenizer.default_prompt)
 
 
-def overflow_length(decoder: NumpyDecoder) -> int:
+def overflow_length(decoder: NumpyDecoder | TorchDecoder) -> int:
     """Return the number of newest tokens that are kept as context when the KV cache is full."""
     return max(decoder.config.context_length // 4, 1)
 
 
 def generate_ids(
-    decoder: NumpyDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
+    decoder: NumpyDecoder | TorchDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
 ) -> Iterator[Array]:
     """Generate a batch of B continuations of a prompt, one token per sequence and step.
 

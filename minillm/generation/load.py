@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from minillm.checkpoint.find import find_checkpoint
 from minillm.checkpoint.validation import read_checkpoint
@@ -11,28 +12,42 @@ from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from minillm.model import Decoder
 
+    M = TypeVar("M", bound=nn.Module)
 
-def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]:
+
+@overload
+def load(ckpt_path: str | Path = "best") -> tuple[Decoder, Tokenizer]: ...
+@overload
+def load(ckpt_path: str | Path = "best", *, model_class: type[M]) -> tuple[M, Tokenizer]: ...
+def load(ckpt_path: str | Path = "best", *, model_class: type[Any] | None = None) -> tuple[Any, Tokenizer]:
     """Load a trained model.
 
     Args:
         ckpt_path: A checkpoint file, a run folder (its best checkpoint), or `best` or `last` of the newest run.
+        model_class: The class that the model was trained with, by default `Decoder`.
 
     Returns:
         The model, in eval mode on the CPU, and its tokenizer.
 
     Raises:
-        ValueError: There is no such checkpoint, or the file is not a complete MiniLLM checkpoint.
+        ValueError: There is no such checkpoint, the file is not a complete MiniLLM checkpoint, or its weights are not
+            those of the class.
     """
     import torch  # imported here because generation needs only NumPy
 
     from minillm.model import Decoder
 
-    checkpoint = read_checkpoint(find_checkpoint(ckpt_path), torch.tensor)
-    model = Decoder(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
+    read = partial(read_checkpoint, as_tensor=torch.tensor, allow_custom_parts=model_class is not None)
+    checkpoint = read(find_checkpoint(ckpt_path, read))
+    model = (model_class or Decoder)(checkpoint.config)
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint.path} does not match {type(model).__qualname__}: {error}") from error
     return model.eval(), checkpoint.tokenizer
 
 

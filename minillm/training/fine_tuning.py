@@ -1,27 +1,32 @@
 """Fine-tuning: initialize a model with the weights of a checkpoint."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minillm.checkpoint.validation import Checkpoint
-from minillm.model import Decoder
 from minillm.tokenizer import CharTokenizer, Tokenizer
 
 
-def initialize_from(weights: dict[str, Tensor], model: Decoder) -> None:
+def initialize_from(base: Checkpoint, model: nn.Module) -> None:
     """Copy the weights of a checkpoint into a model.
 
     The embedding and head rows of new tokens are initialized to the mean of the old ones, so that no new token starts
     likelier than the others. Embeddings of positions beyond the model's context length are dropped.
 
     Args:
-        weights: Weights of the checkpoint, by their names in the decoder's `state_dict`.
-        model: Decoder of the same shape, except for the number of tokens and of positions.
+        base: The checkpoint.
+        model: Model of the same shape, except for the number of tokens and of positions.
+
+    Raises:
+        ValueError: The checkpoint lacks a weight of the model, which is of a class of its own.
 
     Source: Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models".
     """
+    weights: dict[str, Tensor] = base.weights
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if name not in weights:
+                raise ValueError(f"{base.path} has no weight {name}, which {type(model).__qualname__} needs")
             old = weights[name]
             parameter[: len(old)] = old[: len(parameter)]
             parameter[len(old) :] = old.mean(dim=0)

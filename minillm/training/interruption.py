@@ -2,8 +2,14 @@
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
+
+
+def may_handle_signals() -> bool:
+    """Return whether this is the main thread, the only one in which Python lets a program handle signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class StoppedError(Exception):
@@ -30,8 +36,8 @@ class StopRequest:
         self._previous_handlers: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Install the handler for SIGINT and SIGTERM."""
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        """Install the handler for SIGINT and SIGTERM, if this is the main thread."""
+        for signum in (signal.SIGINT, signal.SIGTERM) if may_handle_signals() else ():
             self._previous_handlers[signum] = signal.signal(signum, self._handle)
 
     def uninstall(self) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from minillm.checkpoint.format import FORMAT, versions
-from minillm.config import ModelConfig
+from minillm.config import ModelArguments, ModelConfig
 from minillm.data.datamodule import get_datamodule, training_seed
 from minillm.model import Decoder
+from minillm.model.custom import custom_parts
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state
 from minillm.training.schedule import Schedule, learning_rate_factor
@@ -33,6 +34,8 @@ class LanguageModel(LightningModule):
         weight_decay: Weight decay of the matrices, with either optimizer.
         beta2: AdamW's beta2, the decay of its second moment.
         frozen_blocks: Number of leading blocks whose weights are frozen.
+        model_class: A model class of your own, by default `Decoder`: a module that is created with a ModelConfig, has
+            it as attribute `config`, and maps token ids (B, T) to logits (B, T, V).
         decoder: Arguments of `ModelConfig`.
 
     Raises:
@@ -50,15 +53,20 @@ class LanguageModel(LightningModule):
         weight_decay: float = 0.1,
         beta2: float = 0.999,
         frozen_blocks: int = 0,
-        **decoder: Any,
+        model_class: type[nn.Module] | None = None,
+        **decoder: Unpack[ModelArguments],
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
-        self.model = Decoder(ModelConfig(**decoder))
-        self.hparams.update(asdict(self.model.config))  # includes the defaults
-        if not 0 <= frozen_blocks <= len(self.model.blocks):
-            raise ValueError(f"frozen_blocks must be from 0 to {len(self.model.blocks)}, got {frozen_blocks}")
-        self.model.blocks[:frozen_blocks].requires_grad_(False)
+        self.save_hyperparameters(logger=False, ignore="model_class")
+        self.config = ModelConfig(**decoder)
+        new_model: Any = model_class or Decoder
+        self.model: Decoder = new_model(self.config)  # or a model class of your own
+        custom_parts(self.model)  # rejects a model without a config
+        self.hparams.update(asdict(self.config))  # includes the defaults
+        blocks = getattr(self.model, "blocks", nn.ModuleList())
+        if not 0 <= frozen_blocks <= len(blocks):
+            raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
+        blocks[:frozen_blocks].requires_grad_(False)
         self.mean_loss, self.mean_sliding_loss = MeanMetric(), MeanMetric()
         self.configure_optimizers()  # rejects invalid values before anything is written
         if warmup_steps < 0:
@@ -83,7 +91,9 @@ class LanguageModel(LightningModule):
             self.trainer.val_check_batch = -(-interval // num_batches) * num_batches
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
-        """Set the learning rates of the next step."""
+        """Set the learning rates of the next step, unless a callback has brought its own schedule."""
+        if self.trainer.lr_scheduler_configs:
+            return
         settings: list[Any] = [self.hparams[name] for name in ("schedule", "warmup_steps", "decay_fraction")]
         factor = learning_rate_factor(self.global_step, self.num_steps, *settings)
         for group, peak in zip(self.trainer.optimizers[0].param_groups, self.peak_learning_rates, strict=True):
@@ -137,9 +147,11 @@ class LanguageModel(LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format, the seed of the training windows, and the tokenizer, which using the weights requires."""
+        """Add the format, the seed of the training windows, and what using the weights requires."""
         checkpoint.update(format=FORMAT, versions=versions(), seed=training_seed())
         checkpoint["tokenizer"] = get_datamodule(self.trainer).tokenizer.state
+        if parts := custom_parts(self.model):
+            checkpoint["custom_parts"] = parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version."""
@@ -148,8 +160,9 @@ class LanguageModel(LightningModule):
             return
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
+        kept = {"params", "lr"} if checkpoint.get("lr_schedulers") else {"params"}  # a callback's schedule continues
         for saved, group in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
-            saved.update({name: value for name, value in group.items() if name != "params"})
+            saved.update({name: value for name, value in group.items() if name not in kept})
 
     def loss(self, windows: Tensor, num_scored: int = 0) -> Tensor:
         """Return the mean cross-entropy loss, in nats per token.
@@ -171,6 +184,10 @@ class LanguageModel(LightningModule):
             values["loss_sliding"] = self.mean_sliding_loss.compute().item()
             self.mean_sliding_loss.reset()
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
+
+
+# for jsonargparse, which would take the flags from the TypedDict, without defaults: now it finds ModelConfig(**decoder)
+LanguageModel.__init__.__annotations__["decoder"] = Any
 
 
 def log(module: LightningModule, values: dict[str, Any], **kwargs: Any) -> None:

@@ -1,19 +1,17 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import minillm
-from minillm.checkpoint import find as finding
 from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume, read_latest_checkpoint
 from minillm.checkpoint.run_folder import RunFolder
-from minillm.checkpoint.validation import Checkpoint
+from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 from minillm.generation.load import load
 
 
@@ -67,21 +65,17 @@ def test_last_is_the_latest_valid_checkpoint_and_damaged_ones_are_warned_of(in_s
         read_latest_checkpoint(RunFolder(run))
 
 
-def test_checkpoint_without_read_permission_is_not_skipped_because_it_may_be_valid(
-    in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
-):
-    read = finding.read_checkpoint
-
-    def forbidden(path: Path, as_tensor: Callable[[Any], Any]) -> Checkpoint:
+def test_checkpoint_without_read_permission_is_not_skipped_because_it_may_be_valid(in_smoke_run: Path):
+    def forbidden(path: Path) -> Checkpoint:
         if path.name == "last.ckpt":
             raise PermissionError(f"not allowed to read {path.name}")
-        return read(path, as_tensor)
+        return read_checkpoint(path)
 
-    monkeypatch.setattr(finding, "read_checkpoint", forbidden)
     with pytest.raises(PermissionError, match=r"not allowed to read last\.ckpt"):
-        read_latest_checkpoint(RunFolder(in_smoke_run))
+        read_latest_checkpoint(RunFolder(in_smoke_run), forbidden)
     best = in_smoke_run / "checkpoints" / "best.ckpt"
-    assert read_checkpoint_to_resume(best)[1] is None  # a new run folder: the unreadable checkpoint may have more steps
+    # a new run folder: the unreadable checkpoint may have more steps
+    assert read_checkpoint_to_resume(best, forbidden)[1] is None
 
 
 def test_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path):
@@ -134,10 +128,10 @@ def test_valid_checkpoint_resumes_in_its_folder_if_last_and_best_are_damaged(in_
         assert read_checkpoint_to_resume(checkpoints / "step_20.ckpt")[1] == RunFolder(in_smoke_run)
 
 
-def test_weights_of_the_resumed_checkpoint_are_converted_by_as_tensor(in_smoke_run: Path):
+def test_the_resumed_checkpoint_is_read_as_the_caller_reads_it(in_smoke_run: Path):
     for name in ("last", "best", in_smoke_run, in_smoke_run / "checkpoints" / "last.ckpt"):
         for as_tensor, expected_type in ((torch.tensor, torch.Tensor), (np.copy, np.ndarray)):
-            checkpoint, _ = read_checkpoint_to_resume(name, as_tensor)
+            checkpoint, _ = read_checkpoint_to_resume(name, partial(read_checkpoint, as_tensor=as_tensor))
             assert {type(weight) for weight in checkpoint.weights.values()} == {expected_type}
     assert {type(weight) for weight in read_checkpoint_to_resume("last")[0].weights.values()} == {np.ndarray}
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import minillm as package
-from minillm.checkpoint.format import FORMAT, NewerFormatError, check_format
+from minillm.checkpoint.format import FORMAT, UnsupportedFileError, check_format
 from minillm.checkpoint.validation import read_checkpoint
 from tests.conftest import CONFIGS
 
@@ -175,7 +175,7 @@ def test_current_and_earlier_formats_are_supported_and_the_default_is_1():
 
 def test_later_format_is_refused_with_advice_to_upgrade():
     with pytest.raises(
-        NewerFormatError, match=r"^a\.ckpt has format 3, but this version supports formats up to 2: upgrade MiniLLM"
+        UnsupportedFileError, match=r"^a\.ckpt has format 3, but this version supports formats up to 2: upgrade MiniLLM"
     ):
         check_format({"format": 3}, "a.ckpt")
 

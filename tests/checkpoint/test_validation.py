@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from minillm.checkpoint.format import NewerFormatError
+from minillm.checkpoint.format import UnsupportedFileError
 from minillm.checkpoint.validation import MAX_CONTEXT_LENGTH, check_tensor, read_checkpoint
 from minillm.config import ModelConfig
 from minillm.model import Decoder
@@ -61,7 +61,7 @@ def test_missing_key_or_value_of_another_type_is_refused_by_name(part: str):
 
 
 def test_later_format_is_refused_before_any_other_check():
-    with pytest.raises(NewerFormatError, match=r"^file\.ckpt has format 3"):
+    with pytest.raises(UnsupportedFileError, match=r"^file\.ckpt has format 3"):
         read_checkpoint(saved({"format": 3, "weights": 1}))
 
 

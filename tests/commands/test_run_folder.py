@@ -104,11 +104,11 @@ def test_resuming_reads_no_checkpoint_twice(
 ):
     read, paths = finding.read_checkpoint, []
 
-    def counted(path: Path, *args: object):
+    def counted(path: Path, *args: object, **kwargs: object):
         paths.append(path)
-        return read(path, *args)  # pyright: ignore[reportArgumentType]
+        return read(path, *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
-    for module in ("minillm.checkpoint.find", "minillm.callbacks.checkpoint_io", "minillm.commands.trainer_cli"):
+    for module in ("minillm.callbacks.checkpoint_io", "minillm.commands.settings_cli"):
         monkeypatch.setattr(f"{module}.read_checkpoint", counted)
     assert minillm(*FIT, "--ckpt_path", name, "--trainer.max_steps", 21)[0] == 0
     assert sorted(path.name for path in paths) == files

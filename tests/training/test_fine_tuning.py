@@ -11,6 +11,7 @@ import yaml
 
 import minillm as package
 from minillm.checkpoint.run_folder import RUNS_FOLDER
+from minillm.checkpoint.validation import Checkpoint
 from minillm.commands import trainer_cli
 from minillm.config import ModelConfig
 from minillm.model import Decoder
@@ -188,7 +189,8 @@ def test_only_fit_accepts_init_from(in_smoke_run: Path, refused: Callable[..., s
 def test_weights_are_copied_up_to_the_smaller_number_of_tokens_and_positions():
     old = Decoder(ModelConfig(5, 8, embed_dim=4, num_layers=1, num_heads=2))
     new = Decoder(ModelConfig(7, 6, embed_dim=4, num_layers=1, num_heads=2))
-    initialize_from(old.state_dict(), new)
+    state = {f"model.{name}": weight for name, weight in old.state_dict().items()}
+    initialize_from(Checkpoint(Path("base.ckpt"), {"state_dict": state}), new)
     ids = torch.randint(5, (2, 6))
     old.eval()
     new.eval()
