@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import socket
 import sys
 import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,7 @@ class ForkedCommand:
     """
 
     def __init__(self, arguments: list[str], folder: Path, variables: dict[str, str]) -> None:
+        import_module("minillm.commands.fit")  # once, rather than in every process
         self._files = [folder / f"{name}_{time.monotonic_ns()}" for name in ("out", "err")]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking a process with threads, from 3.12 on
@@ -62,6 +65,26 @@ class ForkedCommand:
         assert self.has_ended_within(TIMEOUT_SECONDS)
         assert self._process.exitcode is not None
         return Result(self._process.exitcode, *(file.read_text() for file in self._files))
+
+
+def start_ranks(num_processes: int, arguments: list[str], folder: Path) -> list[ForkedCommand]:
+    """Start the processes of a distributed run, as torchrun does.
+
+    Args:
+        num_processes: Number of processes.
+        arguments: The command line of each.
+        folder: Folder for their stdout and stderr.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+    shared |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+    flags = ["--trainer.strategy", "ddp", "--trainer.devices", str(num_processes), "--trainer.accelerator", "cpu"]
+    return [
+        ForkedCommand([*arguments, *flags], folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(num_processes)
+    ]
 
 
 def _run(arguments: list[str], files: list[Path], variables: dict[str, str]) -> None:

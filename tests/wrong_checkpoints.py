@@ -85,7 +85,7 @@ def with_wrong_settings(good: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "unknown_activation.ckpt": changed(good, "hyper_parameters", activation="gelu"),
         "int_for_bool.ckpt": changed(good, "hyper_parameters", token_shift=1),
         "missing_weight.ckpt": changed(good, "hyper_parameters", query_key_norm=True),
-        "newer.ckpt": {**good, "format": 3, "state_dict": {}},
+        "newer.ckpt": {**good, "format": 4, "state_dict": {}},
         "format.ckpt": {**good, "format": "two"},
         "nan_setting.ckpt": changed(good, "hyper_parameters", learning_rate=float("nan")),
         "nested.ckpt": changed(good, "hyper_parameters", learning_rate=[1]),

@@ -40,13 +40,13 @@ def fit(sizes: Sizes) -> Workload:
 def bare_loop(sizes: Sizes) -> Workload:
     """Train the same model with the same windows, optimizer and precision in a plain PyTorch loop."""
     from minillm.config import ModelConfig
-    from minillm.data.windows import RandomWindows
+    from minillm.data.windows import RandomWindows, StepPartition
     from minillm.model import Decoder
     from minillm.training.hardware import fastest_precision, keep_freed_memory
     from minillm.training.optimizer import adamw
 
     keep_freed_memory()
-    windows = RandomWindows(_text(sizes), sizes.context_length, sizes.batch_size, seed=1)
+    windows = RandomWindows(_text(sizes), sizes.context_length, StepPartition(sizes.batch_size), seed=1)
     shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
     model = Decoder(ModelConfig(sizes.vocab_size, *shape, DROPOUT))
     optimizer = adamw(model, LEARNING_RATE, WEIGHT_DECAY, beta2=0.999)

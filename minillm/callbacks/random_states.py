@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from minillm.data.datamodule import get_datamodule
+
 
 class RandomStates(Callback):
     """Save the RNG states of every process, and restore them when a run is resumed.
@@ -18,11 +20,13 @@ class RandomStates(Callback):
         self._saved: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the RNG states of this rank; without saved states, give the rank a seed of its own."""
-        if trainer.global_rank < len(self._saved):
-            restore_states(self._saved[trainer.global_rank], pl_module.device)
-        elif trainer.global_rank > 0:
-            torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+        """Restore the RNG states of this rank; derive new ones for a rank that the saved run did not have."""
+        rank = trainer.global_rank
+        if rank < len(self._saved):
+            restore_states(self._saved[rank], pl_module.device)
+        elif rank > 0:
+            entropy = [get_datamodule(trainer).seed, rank, trainer.global_step]
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the RNG states of all ranks, one dictionary per rank."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-FORMAT = 2  # written by this version; files without a format number have format 1
+FORMAT = 3  # written by this version; files without a format number have format 1
 
 
 class UnsupportedFileError(ValueError):

@@ -62,9 +62,36 @@ class Checkpoint:
 
     @property
     def data(self) -> dict[str, Any]:
-        """Known arguments of the data module; a checkpoint of another version can have fewer."""
+        """Known arguments of the data module; a checkpoint of another version can have fewer.
+
+        In formats 1 and 2, `batch_size` is that of one batch of one process; it is converted to that of a step.
+        """
+        data = self.saved_data
+        if self.content.get("format", 1) < 3 and "batch_size" in data:
+            data["batch_size"] *= self.num_processes * self.num_batches
+        return data
+
+    @property
+    def saved_data(self) -> dict[str, Any]:
+        """The same in the format of the file."""
         arguments = self.content["datamodule_hyper_parameters"]
         return {name: value for name, value in arguments.items() if name in DATA_HYPER_PARAMETERS}
+
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that the run was trained with."""
+        return self.content.get("num_processes") or len(self.content.get("random_states", [None]))
+
+    @property
+    def num_batches(self) -> int:
+        """Number of batches that each process accumulated per step."""
+        if "num_batches" in self.content:
+            return self.content["num_batches"]
+        try:
+            progress = self.content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            return max(progress["total"]["processed"] // max(self.step, 1), 1)
+        except (KeyError, TypeError):  # saved with weights only, or malformed, which is reported when it is restored
+            return 1
 
     @property
     def text_sha256(self) -> dict[str, str]:
@@ -137,9 +164,16 @@ def _check_values(content: dict[str, Any]) -> None:
     for key, required_type in REQUIRED_KEYS.items():
         if not isinstance(content.get(key), required_type):
             raise ValueError(f"its {key} is missing or not of type {required_type.__name__}")
-    for key, maximum in (("global_step", 2**62), ("seed", 2**32 - 1)):
-        if type(content[key]) is not int or not 0 <= content[key] <= maximum:
-            raise ValueError(f"its {key} must be an integer from 0 to {maximum}")
+    for key, minimum, maximum in (
+        ("global_step", 0, 2**62),
+        ("seed", 0, 2**32 - 1),
+        ("num_processes", 1, 2**20),
+        ("num_batches", 1, 2**20),
+    ):
+        if key in content and (type(content[key]) is not int or not minimum <= content[key] <= maximum):
+            raise ValueError(f"its {key} must be an integer from {minimum} to {maximum}")
+    if type(content.get("random_states", [])) is not list:
+        raise ValueError("its random_states are not a list")
     for name, value in content["hyper_parameters"].items():
         if type(name) is not str:
             raise ValueError("a key of its hyper_parameters is not a string")

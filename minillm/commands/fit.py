@@ -123,6 +123,8 @@ def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
         device += f" and {num_threads} thread{'s' if num_threads > 1 else ''}"
     start = "" if cli.resumed_step is None else f", resuming from step {cli.resumed_step}"
     print(f"{num_parameters:,} parameters, {text}, {device}{start}, {folder}", flush=True)
+    for note in cli.notes:
+        print(note, flush=True)
     if names := untested(trainer, cli.configured_callbacks):
         print(f"not tested with exact resume: {', '.join(names)}", flush=True)
     if cli.base is not None:

@@ -39,7 +39,7 @@ class Parser(OneLineErrorMixin, LightningArgumentParser):
         self._files.append(str(path))
         file = Path(path)
         with exit_on_wrong_input():
-            config, is_changed = read_config(file)
+            config, is_changed = read_config(file, as_flags=True)
         if not is_changed:
             return super().parse_path(path, *args, **kwargs)
         for section in SECTIONS & config.keys():

@@ -30,7 +30,7 @@ from minillm.commands.saved_flags import (
     saved_flags,
     shape_flags,
 )
-from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_run, check_schedule, check_trainer
+from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_run, check_schedule, check_trainer, num_parts
 from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.model.custom import class_path
@@ -66,6 +66,7 @@ class SettingsCLI(LightningCLI):
         self.resumed_step: int | None = None
         self.base: Checkpoint | None = None  # source of the initial weights in fine-tuning
         self.resumed_run: RunFolder | None = None  # None if the run continues in a new folder
+        self.notes: list[str] = []  # printed when training starts
         self.resumed_file_time = 0  # modification time of the checkpoint to resume from, in nanoseconds
         self.command_line = shlex.join(["minillm", command, *flags])
         header = ", ".join(f"{package}=={version}" for package, version in versions().items())
@@ -130,7 +131,11 @@ class SettingsCLI(LightningCLI):
         with exit_on_wrong_input():
             path = find_checkpoint("best" if self.config.ckpt_path is None else self.config.ckpt_path, self._read)
             self.checkpoint = self._read(path)
-        self._parse_with_checkpoint(parser, args, self.checkpoint, {})
+        saved = self.checkpoint
+        defaults: dict[str, Any] = {}
+        if "batch_size" in saved.data:  # a batch of one process: a whole step may need more memory than there is
+            defaults["data.batch_size"] = saved.data["batch_size"] // (saved.num_processes * saved.num_batches)
+        self._parse_with_checkpoint(parser, args, saved, defaults)
 
     def _parse_to_resume(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse again; resume in the same run folder, unless the flags name another or that run has more steps."""
@@ -139,6 +144,9 @@ class SettingsCLI(LightningCLI):
             self.checkpoint, run = read_checkpoint_to_resume(self.config.ckpt_path, self._read, name)
             self.resumed_file_time = self.checkpoint.path.stat().st_mtime_ns
         self.resumed_step = self.checkpoint.step
+        old, new = (data.get("batch_size") for data in (self.checkpoint.saved_data, self.checkpoint.data))
+        if old != new:
+            self.notes.append(f"data.batch_size {old}, of one batch of one process, is now {new}, that of a step")
         saved_run = RunFolder.of(self.checkpoint.path)
         defaults = {} if saved_run is None else {"name": saved_run.name}
         self._parse_with_checkpoint(parser, args, self.checkpoint, defaults)
@@ -207,8 +215,9 @@ class SettingsCLI(LightningCLI):
         check_schedule(settings.model.schedule, settings.trainer)
         with exit_on_wrong_input():
             model, data = settings.model, settings.data
-            check_memory(model.embed_dim, model.num_layers, model.num_heads, data.batch_size, data.context_length)
-        choose_num_threads(data.batch_size, data.context_length, model.embed_dim)
+            part_size = data.batch_size // num_parts(settings.trainer)
+            check_memory(model.embed_dim, model.num_layers, model.num_heads, part_size, data.context_length)
+        choose_num_threads(part_size, data.context_length, model.embed_dim)
         if settings.trainer.precision is None:
             settings.trainer.precision = fastest_precision(settings.trainer.accelerator)
         if self.custom_model_class is not None:
@@ -217,8 +226,9 @@ class SettingsCLI(LightningCLI):
             settings.model.model_class = self.custom_model_class
         self.run_config = settings.clone()  # for config.yaml, which repeats the run
         self.run_config.pop("ckpt_path")
-        if type(settings.trainer.val_check_interval) is int:  # Lightning counts batches, this project counts steps
-            settings.trainer.val_check_interval *= settings.trainer.accumulate_grad_batches
+        for name in ("val_check_interval", "limit_train_batches", "limit_val_batches"):
+            if type(settings.trainer[name]) is int:  # Lightning counts batches, this project counts steps
+                settings.trainer[name] *= settings.trainer.accumulate_grad_batches
         if self.checkpoint is not None:
             settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
         if self.base is not None:

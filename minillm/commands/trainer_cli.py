@@ -22,6 +22,7 @@ from minillm.callbacks.overfitting import Overfitting
 from minillm.callbacks.random_states import RandomStates
 from minillm.callbacks.training_metrics import TrainingMetrics
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder
+from minillm.checkpoint.validation import Checkpoint
 from minillm.commands.exit_messages import exit_on_early_signal
 from minillm.commands.lightning_support import check_callbacks, check_strategy, progress_bar
 from minillm.commands.parser import first_union_error
@@ -30,9 +31,9 @@ from minillm.commands.saved_flags import (
 )
 from minillm.commands.settings_cli import SettingsCLI, as_list
 from minillm.data.corpus import text_hashes
+from minillm.data.windows import StepPartition
 from minillm.errors import exit_on_wrong_input
 from minillm.training.fine_tuning import initialize_from
-from minillm.training.resume import schedule_changes
 
 
 class MiniLLMCLI(SettingsCLI):
@@ -69,14 +70,24 @@ class MiniLLMCLI(SettingsCLI):
         check_strategy(trainer)
         # it was read from environment variables, which another program may have left
         rank_zero_only.rank = trainer.global_rank  # pyright: ignore[reportFunctionMemberAccess]
+        partition = StepPartition(self.datamodule.batch_size, trainer.world_size, trainer.accumulate_grad_batches)
         if self.command == "fit" and self.checkpoint is not None and trainer.is_global_zero:
-            for message in schedule_changes(self.checkpoint.content, self.datamodule, trainer):
-                warnings.warn(message, stacklevel=2)
+            self._report_partition(self.checkpoint, partition)
         trainer.strategy.checkpoint_io = self.checkpoint_io = AtomicCheckpointIO(self.checkpoint)
         self.checkpoint = None
         if self.command != "fit":
             trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)]  # pyright: ignore[reportAttributeAccessIssue]
         return trainer
+
+    def _report_partition(self, saved: Checkpoint, partition: StepPartition) -> None:
+        """Note how a resumed run divides its steps, if that has changed; warn of another batch_size."""
+        before, now = (saved.num_processes, saved.num_batches), (partition.num_processes, partition.num_batches)
+        if before != now:
+            texts = [f"{processes} processes x {batches} accumulated batches" for processes, batches in (now, before)]
+            self.notes.append(f"{texts[0]} instead of {texts[1]}: the same windows, but sums are rounded differently")
+        if saved.data.get("batch_size") != partition.batch_size and self.datamodule.sampling == "shuffled":
+            sizes = f"batch_size was {saved.data.get('batch_size')} and is now {partition.batch_size}"
+            warnings.warn(f"this epoch repeats or leaves out windows: {sizes}", stacklevel=2)
 
     @property
     def runs_folder(self) -> Path:

@@ -18,7 +18,8 @@ TRAINER_DEFAULTS = {
     "check_val_every_n_epoch": None,
     "log_every_n_steps": 50,
     "num_sanity_val_steps": 0,
-    "use_distributed_sampler": False,  # the datamodule draws different windows on every rank
+    "devices": 1,  # more only if they are asked for
+    "use_distributed_sampler": False,  # the datamodule gives every rank its part of the windows
     "enable_model_summary": False,
 }
 
@@ -51,8 +52,8 @@ def check_whole_steps(trainer: Namespace) -> None:
     num_batches, limit = trainer.accumulate_grad_batches, trainer.limit_train_batches
     if num_batches == 1:
         return
-    if limit not in (None, 1.0) and (type(limit) is not int or limit % num_batches):
-        fail(f"trainer.limit_train_batches must be a multiple of accumulate_grad_batches {num_batches}, got {limit}")
+    if limit not in (None, 1.0) and type(limit) is not int:
+        fail(f"trainer.limit_train_batches must be a number of steps with accumulate_grad_batches, got {limit}")
     if not isinstance(trainer.val_check_interval, int | float | None):
         fail("trainer.val_check_interval must be a number of steps with accumulate_grad_batches, not a time")
 
@@ -79,3 +80,9 @@ def check_trainer(trainer: Namespace) -> None:
         fail(f"trainer.val_check_interval must be greater than 0, got {trainer.val_check_interval}")
     if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 0:
         fail(f"trainer.log_every_n_steps must be at least 1, or 0 to disable logging, got {trainer.log_every_n_steps}")
+
+
+def num_parts(trainer: Namespace) -> int:
+    """Return the number of batches into which the processes divide a step, as far as the settings say."""
+    num_devices = int(trainer.devices) if str(trainer.devices).isdecimal() else 1
+    return max(num_devices, 1) * trainer.num_nodes * trainer.accumulate_grad_batches

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from minillm.data.prepare import prepare
-from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows
+from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows, StepPartition
 from minillm.tokenizer import Tokenizer
 
 
@@ -22,7 +22,7 @@ class TextDataModule(LightningDataModule):
         val_corpus: Text to validate on. By default this is the last 10 % of `corpus`, which is then excluded from
             training.
         context_length: Maximum number of tokens that the model attends to.
-        batch_size: Windows per batch.
+        batch_size: Windows per optimizer step, over all processes and accumulated batches.
         sampling: `random` draws each window independently; `shuffled` visits non-overlapping windows in random order,
             each once per epoch.
         stride: Tokens between the starts of consecutive windows for `val_loss_sliding`, which `validate` and `test`
@@ -70,6 +70,7 @@ class TextDataModule(LightningDataModule):
         prepared = prepare(corpus, tokenizer, vocab_size, grow_tokenizer)
         self.tokenizer = prepared.tokenizer
         self.train, self.val = prepared.train, prepared.val
+        self.seed = training_seed()
         self.text_sha256 = {"corpus": prepared.sha256}
         if val_corpus is not None:
             validation = prepare(val_corpus, prepared.tokenizer)
@@ -99,6 +100,18 @@ class TextDataModule(LightningDataModule):
         first = self.val.tokens[0:1].item()
         return (self.val.num_chars - self.tokenizer.num_chars(int(first))) / (len(self.val.tokens) - 1)
 
+    def setup(self, stage: str) -> None:
+        """Take the seed of the training windows, in all processes that of the first."""
+        assert self.trainer is not None
+        self.seed = self.trainer.strategy.broadcast(training_seed())
+
+    @property
+    def partition(self) -> StepPartition:
+        """Partition of the windows of a step among the processes and accumulated batches of the Trainer."""
+        assert self.trainer is not None
+        trainer = self.trainer
+        return StepPartition(self.batch_size, trainer.world_size, trainer.accumulate_grad_batches, trainer.global_rank)
+
     def train_dataloader(self) -> DataLoader[Tensor]:
         """Return batches (B, T + 1) of training windows; a resumed run starts at the next batch.
 
@@ -106,15 +119,11 @@ class TextDataModule(LightningDataModule):
         optimizer steps.
         """
         assert self.trainer is not None
-        trainer = self.trainer
-        arguments = (self.train.tokens, self.context_length, self.batch_size, training_seed(), trainer.global_rank)
-        windows = (
-            RandomWindows(*arguments) if self.sampling == "random" else ShuffledWindows(*arguments, trainer.world_size)
-        )
-        batches_per_step = trainer.accumulate_grad_batches
-        tokens_per_step = self.batch_size * self.context_length * trainer.world_size * batches_per_step
-        steps_per_epoch = -(-len(self.train.tokens) // tokens_per_step)
-        length = batches_per_step * (trainer.max_steps if trainer.max_steps > 0 else steps_per_epoch)
+        trainer, partition = self.trainer, self.partition
+        new_windows = RandomWindows if self.sampling == "random" else ShuffledWindows
+        windows = new_windows(self.train.tokens, self.context_length, partition, self.seed)
+        steps_per_epoch = -(-len(self.train.tokens) // (self.batch_size * self.context_length))
+        length = partition.num_batches * (trainer.max_steps if trainer.max_steps > 0 else steps_per_epoch)
         progress = trainer.fit_loop.epoch_loop.batch_progress.total  # its declared class lacks `processed`
         return self._loader(windows, BatchIndexSampler(length, lambda: vars(progress)["processed"]))
 
@@ -124,14 +133,15 @@ class TextDataModule(LightningDataModule):
         Outside training, batches of sliding windows follow, each with its number of targets to score.
         """
         assert self.trainer is not None
-        windows = ConsecutiveWindows(self.val.tokens, self.context_length, self.batch_size)
+        batch_size = self.partition.part_size
+        windows = ConsecutiveWindows(self.val.tokens, self.context_length, batch_size)
         if len(windows) < self.trainer.world_size:
             raise ValueError(
                 f"{len(windows)} validation batches are too few for {self.trainer.world_size} processes: "
                 f"use a batch_size below {self.batch_size} or fewer trainer.devices"
             )
         if self.trainer.state.fn != TrainerFn.FITTING:
-            sliding = SlidingWindows(self.val.tokens, self.context_length, self.batch_size, self.stride)
+            sliding = SlidingWindows(self.val.tokens, self.context_length, batch_size, self.stride)
             windows = ConcatDataset[Any]([windows, sliding])
         return self._loader(windows, range(self.trainer.global_rank, len(windows), self.trainer.world_size))
 
@@ -155,7 +165,7 @@ def get_datamodule(trainer: Trainer) -> TextDataModule:
 
 
 def training_seed() -> int:
-    """Return the seed of the training windows: the one that `seed_everything` set, or else 32 bits of a random one."""
+    """Return the seed that `seed_everything` set, or else 32 bits of a random one."""
     return torch.initial_seed() % 2**32
 
 

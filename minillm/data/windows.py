@@ -1,5 +1,6 @@
 """Batches of windows: random, shuffled, consecutive and sliding."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,64 +14,103 @@ from minillm.data.token_file import TokenFile
 Tokens = Tensor | TokenFile
 
 
-class RandomWindows(Dataset[Tensor]):
-    """Batches of random windows; batch n is a pure function of (seed, rank, n).
+@dataclass(frozen=True)
+class StepPartition:
+    """Partition of the windows of an optimizer step among processes and accumulated batches.
 
-    Philox is a counter-based RNG: training can resume at any n without saved state, and no two ranks share a stream.
+    The windows themselves do not depend on it, so that any number of processes trains on the same ones.
+
+    Args:
+        batch_size: Windows of a step, B.
+        num_processes: Number of processes.
+        num_batches: Batches that each process accumulates per step.
+        rank: Rank of this process.
+
+    Raises:
+        ValueError: The number of processes times that of batches does not divide B.
+    """
+
+    batch_size: int
+    num_processes: int = 1
+    num_batches: int = 1
+    rank: int = 0
+
+    def __post_init__(self) -> None:
+        num_parts = self.num_processes * self.num_batches
+        if self.batch_size % num_parts:
+            above = self.batch_size - self.batch_size % num_parts + num_parts
+            near = f"{above - num_parts} or {above}" if self.batch_size > num_parts else f"{above}"
+            raise ValueError(
+                f"data.batch_size {self.batch_size} must be divisible by {num_parts} ({self.num_processes} processes x "
+                f"{self.num_batches} accumulated batches), such as {near}"
+            )
+
+    @property
+    def part_size(self) -> int:
+        """Windows of one batch of one process."""
+        return self.batch_size // (self.num_processes * self.num_batches)
+
+    def locate(self, n: int) -> tuple[int, int]:
+        """Return the step of batch n of this process, and the index of its first window among those of the step."""
+        step, batch = divmod(n, self.num_batches)
+        return step, (batch * self.num_processes + self.rank) * self.part_size
+
+
+class RandomWindows(Dataset[Tensor]):
+    """Batches of random windows; those of step s are a pure function of (seed, s, windows of a step).
+
+    Philox is a counter-based RNG: training can resume at any step without saved state.
 
     Args:
         tokens: (N,) token ids; a tensor, or an object indexed like one.
         context_length: Maximum number of tokens that the model attends to, T; a window has one more, for the targets.
-        batch_size: Windows per batch, B.
+        partition: The windows of a step, and those of this process among them.
         seed: Any int, of which the lowest 64 bits are used.
-        rank: Process rank.
 
     Source: Salmon et al. 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
     """
 
-    def __init__(self, tokens: Tokens, context_length: int, batch_size: int, seed: int, rank: int = 0) -> None:
+    def __init__(self, tokens: Tokens, context_length: int, partition: StepPartition, seed: int) -> None:
         self.tokens = tokens
-        self.batch_size = batch_size
-        self.key = np.array([seed % 2**64, rank], dtype=np.uint64)
+        self.partition = partition
+        self.key = np.array([seed % 2**64, 0], dtype=np.uint64)
         self.num_starts = len(tokens) - context_length
         self.offsets = torch.arange(context_length + 1)
 
     def __getitem__(self, n: int) -> Tensor:
-        """Return batch n: (B, T + 1) token ids."""
-        draws = np.random.Philox(key=self.key, counter=[0, n, 0, 0]).random_raw(self.batch_size)
-        starts = torch.from_numpy((draws % self.num_starts).astype(np.int64))
+        """Return batch n of this process: (part_size, T + 1) token ids."""
+        step, first = self.partition.locate(n)
+        draws = np.random.Philox(key=self.key, counter=[0, step, 0, 0]).random_raw(self.partition.batch_size)
+        starts = torch.from_numpy((draws % self.num_starts).astype(np.int64))[first : first + self.partition.part_size]
         return self.tokens[starts[:, None] + self.offsets]
 
 
 class ShuffledWindows(Dataset[Tensor]):
-    """Batches of non-overlapping windows, shuffled every epoch; a pure function of (seed, rank, world size, n).
+    """Batches of non-overlapping windows, shuffled every epoch; a pure function of (seed, s, windows of a step).
 
     In an epoch, each token is a target at most once; fewer than 2T tokens at the ends of the text are never targets.
     The offset of the first window is also drawn per epoch, so that window boundaries vary.
 
     Args:
-        tokens, context_length, batch_size, seed, rank: As for `RandomWindows`.
-        world_size: Number of processes, among which the windows of an epoch are divided.
+        tokens, context_length, partition, seed: As for `RandomWindows`.
     """
 
-    def __init__(
-        self, tokens: Tokens, context_length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, tokens: Tokens, context_length: int, partition: StepPartition, seed: int) -> None:
         self.tokens = tokens
         self.context_length = context_length
-        self.batch_size = batch_size
+        self.partition = partition
         self.seed = seed % 2**64
-        self.rank, self.world_size = rank, world_size
         self.windows_per_epoch = max((len(tokens) - context_length) // context_length, 1)
         self.offsets = torch.arange(context_length + 1)
         self._starts = lru_cache(maxsize=2)(self._draw_starts)  # a batch spans two epochs at most, if they are not tiny
 
     def __getitem__(self, n: int) -> Tensor:
-        """Return batch n: (B, T + 1) token ids."""
-        first = (n * self.world_size + self.rank) * self.batch_size
+        """Return batch n of this process: (part_size, T + 1) token ids."""
+        step, offset = self.partition.locate(n)
+        first = step * self.partition.batch_size + offset
         starts = [
             int(self._starts(index // self.windows_per_epoch)[index % self.windows_per_epoch])
-            for index in range(first, first + self.batch_size)
+            for index in range(first, first + self.partition.part_size)
         ]
         return self.tokens[torch.tensor(starts)[:, None] + self.offsets]
 

@@ -9,15 +9,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
+from torchmetrics import CatMetric
 
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.config import ModelArguments, ModelConfig
-from minillm.data.datamodule import get_datamodule, training_seed
+from minillm.data.datamodule import get_datamodule
 from minillm.model import Decoder
 from minillm.model.custom import custom_parts
 from minillm.training.optimizer import Muon, adamw
-from minillm.training.resume import check_training_state
+from minillm.training.resume import check_training_state, convert_batch_counts
 from minillm.training.schedule import Schedule, learning_rate_factor
 
 
@@ -67,7 +67,8 @@ class LanguageModel(LightningModule):
         if not 0 <= frozen_blocks <= len(blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
         blocks[:frozen_blocks].requires_grad_(False)
-        self.mean_loss, self.mean_sliding_loss = MeanMetric(), MeanMetric()
+        self.num_batches: int | None = None  # None without a Trainer
+        self.losses, self.sliding_losses = (CatMetric(nan_strategy="disable") for _ in range(2))
         self.configure_optimizers()  # rejects invalid values before anything is written
         if warmup_steps < 0:
             raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
@@ -81,6 +82,10 @@ class LanguageModel(LightningModule):
         if settings["optimizer"] == "muon":
             return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **shared)
         return adamw(self.model, settings["learning_rate"], **shared)
+
+    def setup(self, stage: str) -> None:
+        """Record the number of accumulated batches per step, before a checkpoint is restored."""
+        self.num_batches = self.trainer.accumulate_grad_batches
 
     def on_train_start(self) -> None:
         """Record the peak learning rates and the number of steps of the run; validate between steps only."""
@@ -116,20 +121,18 @@ class LanguageModel(LightningModule):
         return self.loss(windows)
 
     def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
-        """Add the loss of a batch to the mean over the validation split.
+        """Record the loss of a batch and its number of targets.
 
         Args:
             batch: Consecutive windows (B, up to T + 1), or sliding windows (B, T + 1) with the number of targets to
                 score at the end of each.
             batch_idx: Index of the batch.
         """
-        if isinstance(batch, Tensor):
-            self.mean_loss.update(self.loss(batch), weight=batch[:, 1:].numel())
-        else:
-            windows, num_scored = batch
-            self.mean_sliding_loss.update(
-                self.loss(windows, num_scored), weight=windows[:, 1:][:, -num_scored:].numel()
-            )
+        windows, num_scored = (batch, 0) if isinstance(batch, Tensor) else batch
+        loss = self.loss(windows, num_scored)
+        num_targets = loss.new_tensor(windows[:, 1:][:, -num_scored:].numel())
+        losses = self.losses if isinstance(batch, Tensor) else self.sliding_losses
+        losses.update(torch.stack([loss, num_targets]))
 
     def on_validation_epoch_end(self) -> None:
         """Log `val_loss`, `val_perplexity`, `val_bits_per_char` and, with sliding windows, `val_loss_sliding`.
@@ -139,7 +142,7 @@ class LanguageModel(LightningModule):
         self._log_evaluation("val")
 
     def test_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
-        """Add the loss of a batch to the mean, as in validation."""
+        """Record the loss of a batch, as in validation."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
@@ -148,18 +151,24 @@ class LanguageModel(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, the seed of the training windows, and what using the weights requires."""
-        checkpoint.update(format=FORMAT, versions=versions(), seed=training_seed())
-        checkpoint["tokenizer"] = get_datamodule(self.trainer).tokenizer.state
+        data = get_datamodule(self.trainer)
+        checkpoint.update(format=FORMAT, versions=versions(), seed=data.seed, tokenizer=data.tokenizer.state)
+        checkpoint.update(num_processes=self.trainer.world_size, num_batches=self.trainer.accumulate_grad_batches)
         if parts := custom_parts(self.model):
             checkpoint["custom_parts"] = parts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version."""
+        """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version.
+
+        Lightning's counters of batches are converted to the number of batches that this run accumulates per step.
+        """
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         if not checkpoint.get("optimizer_states"):  # saved with weights only
             return
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
+        if self.num_batches is not None:
+            convert_batch_counts(checkpoint, self.num_batches)
         kept = {"params", "lr"} if checkpoint.get("lr_schedulers") else {"params"}  # a callback's schedule continues
         for saved, group in zip(checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups, strict=True):
             saved.update({name: value for name, value in group.items() if name not in kept})
@@ -175,15 +184,20 @@ class LanguageModel(LightningModule):
         return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
 
     def _log_evaluation(self, split: str) -> None:
-        loss = self.mean_loss.compute().item()  # reduced over all ranks, so that they log the same value
-        self.mean_loss.reset()
+        loss = _weighted_mean(self.losses)
         per_char = loss / get_datamodule(self.trainer).chars_per_val_token
         perplexity = torch.tensor(per_char).exp().item()
         values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
-        if self.mean_sliding_loss.update_called:
-            values["loss_sliding"] = self.mean_sliding_loss.compute().item()
-            self.mean_sliding_loss.reset()
+        if self.sliding_losses.update_called:
+            values["loss_sliding"] = _weighted_mean(self.sliding_losses)
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
+
+
+def _weighted_mean(losses: CatMetric) -> float:
+    """Return the mean of all processes' pairs of a loss and its weight, summed in float64, and reset the metric."""
+    loss, weight = losses.compute().cpu().double().view(-1, 2).T
+    losses.reset()
+    return ((loss * weight).sum() / weight.sum()).float().item()
 
 
 # for jsonargparse, which would take the flags from the TypedDict, without defaults: now it finds ModelConfig(**decoder)

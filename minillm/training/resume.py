@@ -1,12 +1,11 @@
 """Validate the training state of a checkpoint before a run resumes from it."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 
-from minillm.checkpoint.validation import check_tensor
-from minillm.data.datamodule import TextDataModule
+from minillm.checkpoint.validation import Checkpoint, check_tensor
 
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
@@ -19,33 +18,22 @@ def epochs_done(checkpoint: dict[str, Any]) -> int:
     return loops["epoch_progress"]["current"]["ready"] - (not loops["epoch_loop.batch_progress"]["is_last_batch"])
 
 
-def schedule_changes(checkpoint: dict[str, Any], data: TextDataModule, trainer: Trainer) -> list[str]:
-    """Describe changed settings that make a resumed run repeat or leave out training windows.
+def convert_batch_counts(checkpoint: dict[str, Any], num_batches: int) -> None:
+    """Convert Lightning's counters of batches to another number of batches per step.
+
+    Lightning derives the end of a step and the time of a validation from these counters.
 
     Args:
-        checkpoint: Content of the checkpoint.
-        data: Data of the run that resumes.
-        trainer: Its Trainer.
+        checkpoint: Content of the checkpoint, whose counters are changed. A batch after the last complete step is
+            dropped: its gradient is not saved.
+        num_batches: Batches that this run accumulates per step.
     """
-    messages: list[str] = []
-    try:
-        num_processes = len(checkpoint.get("random_states", [None]))
-        saved = checkpoint["datamodule_hyper_parameters"].get("batch_size"), num_processes
-        current = data.batch_size, trainer.world_size
-        num_batches: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"]
-        is_between_steps = num_batches % trainer.accumulate_grad_batches > 0
-    except (KeyError, TypeError):
-        return []  # check_training_state reports a malformed state
-    if data.sampling == "shuffled" and saved != current:
-        messages.append(
-            f"this epoch repeats or leaves out windows: (batch_size, processes) were {saved} and are now {current}"
-        )
-    if is_between_steps:
-        messages.append(
-            f"the next step has fewer batches: {num_batches} batches were trained on, which is not a multiple of "
-            f"accumulate_grad_batches {trainer.accumulate_grad_batches}"
-        )
-    return messages
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    saved = Checkpoint(Path(), checkpoint).num_batches
+    for counts in (progress["total"], progress["current"]):
+        num_steps = counts["processed"] // saved
+        change = num_steps * num_batches - counts["processed"]
+        counts.update({name: count + change for name, count in counts.items()})
 
 
 def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:

@@ -175,14 +175,14 @@ def test_current_and_earlier_formats_are_supported_and_the_default_is_1():
 
 def test_later_format_is_refused_with_advice_to_upgrade():
     with pytest.raises(
-        UnsupportedFileError, match=r"^a\.ckpt has format 3, but this version supports formats up to 2: upgrade MiniLLM"
+        UnsupportedFileError, match=r"^a\.ckpt has format 4, but this version supports formats up to 3: upgrade MiniLLM"
     ):
-        check_format({"format": 3}, "a.ckpt")
+        check_format({"format": 4}, "a.ckpt")
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.0, "two", None])
 def test_format_that_is_not_a_positive_integer_is_refused(number: object):
-    with pytest.raises(ValueError, match=r"^a\.ckpt: format must be an integer from 1 to 2, got") as refusal:
+    with pytest.raises(ValueError, match=r"^a\.ckpt: format must be an integer from 1 to 3, got") as refusal:
         check_format({"format": number}, "a.ckpt")
     assert type(refusal.value) is ValueError
 

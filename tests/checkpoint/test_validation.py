@@ -61,8 +61,8 @@ def test_missing_key_or_value_of_another_type_is_refused_by_name(part: str):
 
 
 def test_later_format_is_refused_before_any_other_check():
-    with pytest.raises(UnsupportedFileError, match=r"^file\.ckpt has format 3"):
-        read_checkpoint(saved({"format": 3, "weights": 1}))
+    with pytest.raises(UnsupportedFileError, match=r"^file\.ckpt has format 4"):
+        read_checkpoint(saved({"format": 4, "weights": 1}))
 
 
 @pytest.mark.parametrize("wrong", [[content()], "text", None])

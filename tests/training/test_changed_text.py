@@ -59,9 +59,8 @@ def test_evaluating_another_text_by_its_own_name_does_not_warn(minillm: Run):
 @pytest.mark.parametrize(
     ("sampling", "flags", "message"),
     [
-        ("shuffled", ("--data.batch_size", 4), r"repeats or leaves out windows: .* were \(8, 1\) and are now \(4, 1\)"),
+        ("shuffled", ("--data.batch_size", 4), "repeats or leaves out windows: batch_size was 8 and is now 4"),
         ("random", ("--data.batch_size", 4), None),
-        ("shuffled", ("--trainer.accumulate_grad_batches", 3), "the next step has fewer batches: 20 batches were"),
         ("shuffled", ("--trainer.accumulate_grad_batches", 2), None),
     ],
 )

@@ -143,6 +143,7 @@ class RecordLosses(Callback):
 @pytest.mark.parametrize("num_batches", [1, 3])
 def test_train_loss_is_the_mean_over_the_accumulated_batches_of_a_step(num_batches: int):
     model, data = build()
+    data.batch_size = 12
     record = RecordLosses()
     callbacks = [TrainingMetrics(), record]
     trained = trainer(4, callbacks=callbacks, accumulate_grad_batches=num_batches, log_every_n_steps=2)

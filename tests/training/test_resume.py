@@ -143,6 +143,7 @@ def test_a_run_resumes_exactly_at_any_interval_and_accumulation(
     steps = 6
     flags = [
         *("--trainer.max_steps", steps, "--trainer.accumulate_grad_batches", num_batches),
+        *("--data.batch_size", 2 * num_batches),
         *("--trainer.val_check_interval", interval, "--checkpoints.every_n_train_steps", save_interval),
         *("--trainer.limit_val_batches", 2, "--samples.max_new_tokens", 5, "--trainer.log_every_n_steps", 1),
     ]
