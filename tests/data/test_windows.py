@@ -99,7 +99,7 @@ def test_every_start_position_is_reached(num_starts: int, context_length: int, s
 
 def test_every_start_position_is_equally_likely():
     num_starts, batches, batch_size = 13, 500, 26
-    windows = RandomWindows(torch.arange(num_starts + 7), 7, batch_size, seed=5)
+    windows = RandomWindows(torch.arange(num_starts + 7), 7, StepPartition(batch_size), seed=5)
     counts = torch.stack([windows[n][:, 0] for n in range(batches)]).flatten().bincount(minlength=num_starts)
     assert len(counts) == num_starts
     expected = batches * batch_size / num_starts
