@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=1, help="batches of a step")
     options = parser.parse_args()
     FIT.extend(["--trainer.accumulate_grad_batches", str(options.accumulate)])
+    FIT.extend(["--data.batch_size", str(8 * options.accumulate)])
     with tempfile.TemporaryDirectory() as folder:
         uninterrupted, killed = Path(folder, "uninterrupted"), Path(folder, "killed")
         for workdir in (uninterrupted, killed):

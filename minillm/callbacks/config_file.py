@@ -1,5 +1,6 @@
 """Write the configuration of a run to config.yaml."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from minillm.checkpoint.config_yaml import read_config
 from minillm.checkpoint.format import FORMAT
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.files import write_atomically
+from minillm.training.module import LanguageModel
 
 
 class ConfigFile(Callback):
@@ -23,6 +25,7 @@ class ConfigFile(Callback):
     def __init__(self, text: str, resumed_step: int) -> None:
         self.text = text
         self.resumed_step = resumed_step
+        self.path: Path | None = None  # of config.yaml, in the process that writes it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write config.yaml; if a resumed run changes settings, print the changes and keep the previous file."""
@@ -39,6 +42,16 @@ class ConfigFile(Callback):
             if old != self.text.encode():
                 write_atomically(run.config_until(self.resumed_step), old)
         write_atomically(path, self.text.encode())
+        self.path = path
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the learning rate that LearningRateFinder has found, so that a resumed run keeps it."""
+        assert isinstance(pl_module, LanguageModel)
+        hyper_parameters: dict[str, Any] = {**pl_module.hparams}
+        learning_rate = hyper_parameters["learning_rate"]
+        if self.path is not None and yaml.safe_load(self.text)["model"]["learning_rate"] != learning_rate:
+            text = re.sub(r"(?m)^  learning_rate:.*$", f"  learning_rate: {learning_rate}", self.text)
+            write_atomically(self.path, text.encode())
 
 
 def config_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:

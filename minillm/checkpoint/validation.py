@@ -192,14 +192,24 @@ def _check_values(content: dict[str, Any]) -> None:
 
 
 def _describe_custom_parts(checkpoint: Checkpoint) -> str:
-    """Name the unknown parts of a model class of one's own, and how to load it."""
-    name, cls = next(iter(checkpoint.custom_parts.items()))
-    parts = ", ".join(f"{part} {path}" for part, path in checkpoint.custom_parts.items())
-    command = f"--model.model_class {cls}" if name == "model" else "a Trainer of your own"
+    """Name the parts of a model that is not a `Decoder`, and the ways to use it."""
+    parts = dict(checkpoint.custom_parts)
+    if model_class := parts.pop("model", ""):
+        name = model_class.rpartition(".")[2]
+        with_parts = f" (with {_list(parts)})" if parts else ""
+        return (
+            f"{checkpoint.path} was trained with the model class {model_class}{with_parts}, but predict and serve run "
+            f"only minillm.model.Decoder: in Python, use minillm.load(..., model_class={name}) and minillm.generate; "
+            f"on the command line, python -m minillm fit or validate --model.model_class {model_class}"
+        )
     return (
-        f"{checkpoint.path} was trained with a model class that this program does not have: {parts}. In Python, pass it"
-        f" as model_class to minillm.load or minillm.fit; on the command line, pass {command} to fit or validate"
+        f"the model of {checkpoint.path} has parts that are not those of minillm.model.Decoder: {_list(parts)}: load it"
+        " with load_from_checkpoint of the LanguageModel class that it was trained with"
     )
+
+
+def _list(parts: dict[str, str]) -> str:
+    return ", ".join(f"{name} {path}" for name, path in parts.items())
 
 
 def _check_consistency(checkpoint: Checkpoint) -> None:
@@ -209,7 +219,7 @@ def _check_consistency(checkpoint: Checkpoint) -> None:
         raise ValueError(f"its hyper_parameters have no {missing[0]}")
     config, weights = checkpoint.config, checkpoint.content["state_dict"]
     try:
-        if config.num_layers > len(weights):
+        if config.num_layers > len(weights) and not checkpoint.custom_parts:
             raise ValueError(f"num_layers is {config.num_layers}, but there are {len(weights)} weights")
         if config.context_length > MAX_CONTEXT_LENGTH:
             raise ValueError(f"context_length {config.context_length} is more than {MAX_CONTEXT_LENGTH}")

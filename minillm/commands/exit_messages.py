@@ -53,11 +53,14 @@ def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints, ckpt_path: st
     except DivergedError as error:
         _exit_with_message(trainer, checkpoints, ckpt_path, 2, f"{error}: try a lower --model.learning_rate")
     except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+            raise  # not of a file: a callback's or a logger's
         path = error.filename or (trainer.loggers[0].log_dir if trainer.loggers else trainer.default_root_dir)
         _exit_with_message(trainer, checkpoints, ckpt_path, 2, f"{path}: {error.strerror or error}")
-    except SystemExit:  # raised by Lightning on Ctrl-C before training starts, and on a second Ctrl-C
-        if not trainer.interrupted:
+    except SystemExit as exit:
+        if not isinstance(exit.__context__, KeyboardInterrupt):
             raise
+        # Lightning exits on Ctrl-C before training starts, and on a second Ctrl-C
         _exit_with_message(trainer, checkpoints, ckpt_path, 130, "stopped immediately")
     except MisconfigurationException as error:
         _exit_with_message(trainer, checkpoints, ckpt_path, 2, str(error))

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shlex
+import sys
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,13 +44,16 @@ def run(args: list[str]) -> None:
     quiet_lightning()
     format_warnings_on_one_line()  # again, because importing Lightning replaces warnings.formatwarning
     keep_freed_memory()
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append("")  # for classes of the user's, as with python -m
     command, *flags = args
     cli = MiniLLMCLI(command, flags)
     if command == "fit":
         train(cli)
     else:
         evaluate = cli.trainer.validate if command == "validate" else cli.trainer.test
-        evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        with exit_on_wrong_input():
+            evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
 
 
 def quiet_lightning() -> None:
@@ -95,7 +99,8 @@ def _claim_run_folder(cli: MiniLLMCLI, stack: ExitStack) -> RunFolder:
     stack.enter_context(lock_run(run))
     if cli.resumed_run is None and any(run.checkpoints.glob("*.ckpt")):
         path = os.path.relpath(run.path)
-        fail(f"{path} already has a run: resume it with --ckpt_path {path}, or pass another --version or --name")
+        flag = f"--ckpt_path {shlex.quote(path)}"
+        fail(f"{path} already has a run: resume it with {flag}, or pass another --version or --name")
     if cli.resumed_run is not None and Path(cli.config.ckpt_path).stat().st_mtime_ns != cli.resumed_file_time:
         fail(f"another process has continued {os.path.relpath(run.path)} since its checkpoint was read: start again")
     facts = {"command": cli.command_line, "git_commit": git_commit(), "versions": versions(), **machine(cli.trainer)}
@@ -123,6 +128,11 @@ def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
         device += f" and {num_threads} thread{'s' if num_threads > 1 else ''}"
     start = "" if cli.resumed_step is None else f", resuming from step {cli.resumed_step}"
     print(f"{num_parameters:,} parameters, {text}, {device}{start}, {folder}", flush=True)
+    names = [type(value).__name__ for value in (*cli.extra_callbacks, *cli.extra_loggers)]
+    if cli.custom_model_class is not None and cli.custom_model_class.__module__ == "__main__":
+        names.append(cli.custom_model_class.__qualname__)
+    if names:
+        print(f"config.yaml does not contain the objects passed to minillm.fit: {', '.join(names)}", flush=True)
     for note in cli.notes:
         print(note, flush=True)
     if names := untested(trainer, cli.configured_callbacks):

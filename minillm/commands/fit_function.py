@@ -1,6 +1,8 @@
 """`minillm.fit`: the training of the command line as a Python function."""
 
 import json
+import os
+import threading
 import warnings
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -14,11 +16,15 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from minillm.checkpoint.run_folder import RunFolder
 from minillm.commands.fit import quiet_lightning, train
-from minillm.commands.flags import check_flag, resolve_config_names
+from minillm.commands.flags import SECTIONS, check_flag, resolve_config_names
 from minillm.commands.trainer_cli import MiniLLMCLI
-from minillm.errors import CommandExit
+from minillm.errors import CommandExit, fail
 from minillm.tokenizer import Tokenizer
+from minillm.training.interruption import DivergedError
+
+_LOCK = threading.RLock()  # reading a configuration changes the working folder of the process for a moment
 
 
 @dataclass(frozen=True)
@@ -47,48 +53,55 @@ class FitResult:
 
 
 def fit(
-    config: str | Path | Mapping[str, Any] = "minillm",
+    config: str | Path | Mapping[str, Any] | None = None,
     *,
-    callbacks: Iterable[Callback] = (),
-    loggers: Iterable[Logger] = (),
+    callbacks: Callback | Iterable[Callback] | None = None,
+    loggers: Logger | Iterable[Logger] | None = None,
     model_class: type[nn.Module] | None = None,
     **overrides: Any,
 ) -> FitResult:
     """Train a model as `minillm fit` does: with checkpoints, metrics and samples in a run folder.
 
-    It also runs outside the main thread, where Ctrl-C and SIGTERM are not handled.
+    One training runs at a time: a call in another thread waits. Ctrl-C and SIGTERM are handled in the main thread only.
 
     Args:
-        config: Name of a packaged configuration, path of a YAML file, or the content of one.
+        config: Name of a packaged configuration, path of a YAML file, or the content of one; by default that of the
+            checkpoint in `ckpt_path` or `init_from`, or else the reference configuration.
         callbacks: Lightning callbacks in addition to those of the configuration.
         loggers: Lightning loggers in addition to those of the run folder.
         model_class: A model class of your own, as for `LanguageModel`.
         overrides: Settings that override the configuration: `name`, `version`, `seed_everything`, `ckpt_path` and
             `init_from` as on the command line; `data`, `model`, `trainer`, `checkpoints`, `samples` and
-            `attention_maps` as dictionaries, such as `model={"learning_rate": 1e-3}`.
+            `attention_maps` as dictionaries, such as `model={"learning_rate": 1e-3}`. None is the default.
 
     Returns:
         Losses, paths and the model.
 
     Raises:
-        ValueError: A setting is wrong, the loss is NaN or infinite, a file cannot be written, or the run to resume is
-            complete. The message says which, and what is saved.
+        DivergedError: The loss or a weight is NaN or infinite.
+        ValueError: A setting is wrong, a file cannot be written, or the run to resume is complete. The message says
+            which, and what is saved.
         KeyboardInterrupt: Training was stopped by Ctrl-C, after a checkpoint was saved.
         SystemExit: It was stopped by SIGTERM, after a checkpoint was saved.
     """
-    configs = [] if isinstance(config, Mapping) else ["--config", str(config)]
+    configs = [] if config is None or isinstance(config, Mapping) else ["--config", str(config)]
     settings = [config, overrides] if isinstance(config, Mapping) else [overrides]
     try:
         flags = [flag for values in settings for flag in _to_flags(values)]
-        for flag in flags:
-            check_flag(flag.removeprefix("--").partition("=")[0], "fit")
-        with _process_state_restored():
+        added = _to_list(callbacks, Callback, "callbacks"), _to_list(loggers, Logger, "loggers")
+        given: Any = model_class
+        if given is not None and not (isinstance(given, type) and issubclass(given, nn.Module)):
+            fail(f"model_class must be a class derived from torch.nn.Module, got {model_class!r}")
+        with _LOCK, _process_state_restored():
             quiet_lightning()
-            cli = MiniLLMCLI("fit", [*resolve_config_names(configs), *flags], callbacks, loggers, model_class)
+            cli = MiniLLMCLI("fit", [*resolve_config_names(configs), *flags], *added, model_class)
             train(cli)
     except CommandExit as end:
+        cause = end.__cause__ or end.__context__
+        if isinstance(cause, DivergedError):
+            raise DivergedError(end.message) from cause
         if end.code in (0, 2):
-            raise ValueError(end.message) from end.__cause__
+            raise ValueError(end.message) from cause
         if end.code == 130:
             raise KeyboardInterrupt(end.message) from None
         end.print_message()
@@ -100,8 +113,20 @@ def _to_flags(settings: Mapping[str, Any]) -> list[str]:
     """Convert settings to flags: `{"model": {"num_layers": 2}}` to `--model.num_layers=2`."""
     values: dict[str, Any] = {}
     for name, value in settings.items():
-        section = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else None
-        values |= {name: value} if section is None else {f"{name}.{key}": item for key, item in section.items()}
+        is_section = name in (*SECTIONS, "trainer")
+        if name not in ("name", "version", "seed_everything", "ckpt_path", "init_from", "format") and not is_section:
+            check_flag(name, "fit")  # suggests another name
+            fail(f"{name} is not a setting of minillm.fit")
+        if value is None:
+            continue
+        if is_section and not isinstance(value, Mapping):
+            fail(f"{name} must be a dictionary of settings, got {value!r}")
+        if is_section:
+            values |= {f"{name}.{key}": item for key, item in cast("Mapping[str, Any]", value).items()}
+        else:
+            values[name] = value
+    for name in values:
+        check_flag(name, "fit")
     return [f"--{name}={_to_text(name, value)}" for name, value in values.items()]
 
 
@@ -111,36 +136,50 @@ def _to_text(name: str, value: Any) -> str:
     try:
         return json.dumps(value, default=_plain)
     except (TypeError, ValueError):
-        raise CommandExit(
-            2,
-            f"{name} must be a plain value, got {value!r}: pass objects as callbacks, loggers or model_class of"
-            " minillm.fit, and a strategy or profiler by its name or class_path",
-        ) from None
+        hint = ""
+        if name.startswith("trainer."):
+            hint = ": pass callbacks and loggers to minillm.fit, and other objects by their class_path"
+        fail(f"{name} must be a plain value, got {value!r}{hint}")
 
 
 def _plain(value: Any) -> Any:
+    """Convert a path, or a number of NumPy or PyTorch."""
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0:
         return cast(Any, value.item())
     raise TypeError
 
 
+def _to_list(values: Any, required: type[Any], name: str) -> list[Any]:
+    """Return one object, several or none as a list."""
+    objects = [] if values is None else [values] if isinstance(values, required) else [*values]
+    for value in objects:
+        if not isinstance(value, required):
+            fail(f"{name} must be objects of Lightning's {required.__name__}, got {value!r}")
+    return objects
+
+
 @contextmanager
 def _process_state_restored() -> Generator[None]:
-    """Restore the warning filters and the number of threads, which training changes, when the context ends."""
+    """Restore the warning filters, the number of threads and the seed of other Trainers when the context ends."""
     num_threads = torch.get_num_threads()
+    variables = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
     try:
         with warnings.catch_warnings():
             yield
     finally:
         torch.set_num_threads(num_threads)
+        for name, value in variables.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _result(cli: MiniLLMCLI) -> FitResult:
     trainer, checkpoints = cli.trainer, cli.checkpoints
     val_loss = trainer.callback_metrics.get("val_loss")
-    run = checkpoints.run
+    run = RunFolder(checkpoints.run.path.absolute())
     return FitResult(
         model=cli.model.model.eval(),
         tokenizer=cli.datamodule.tokenizer,

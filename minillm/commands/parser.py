@@ -86,6 +86,10 @@ class Parser(OneLineErrorMixin, LightningArgumentParser):
 
 def shorten_error(message: str) -> str:
     """Reduce an error message of jsonargparse to the expected types and the value."""
+    class_path = (
+        r"(?s)Does not validate against any of the Union subtypes\s+Subtypes: \[type\[.*?- (.*?)\n.*Given value: "
+    )
+    message = re.sub(class_path, r"\1. Got value: ", message)
     message = re.sub(r"(?s)\s+Errors:\s.*Given value: ", ". Got value: ", message)
     union = r"(?s)(- [^\n]*\s+)*Does not validate against any of the Union subtypes\s+Subtypes: \[([^\n]*)\]"
     return re.sub(union, _expected_types, message)

@@ -173,7 +173,8 @@ class SettingsCLI(LightningCLI):
         self.config.ckpt_path = str(checkpoint.path)
         if isinstance(self.config.seed_everything, bool) or self.command != "fit":  # no effect on evaluation
             self.config.seed_everything = checkpoint.seed
-        if any("LearningRateFinder" in str(callback) for callback in as_list(self.config.trainer.callbacks)):
+        callbacks = [*as_list(self.config.trainer.callbacks), *self.extra_callbacks]
+        if any("LearningRateFinder" in str(callback) for callback in callbacks):
             self.config.model.learning_rate = checkpoint.hyper_parameters["learning_rate"]  # the one that it has found
         check_compatible(self.config, known, FIXED_BY_RUN, checkpoint.path)
 

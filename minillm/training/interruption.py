@@ -24,7 +24,7 @@ class StoppedError(Exception):
         self.signum = signum
 
 
-class DivergedError(Exception):
+class DivergedError(ValueError):
     """The loss or a weight is NaN or infinite: the current state must not be saved."""
 
 

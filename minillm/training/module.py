@@ -15,7 +15,7 @@ from minillm.checkpoint.format import FORMAT, versions
 from minillm.config import ModelArguments, ModelConfig
 from minillm.data.datamodule import get_datamodule
 from minillm.model import Decoder
-from minillm.model.custom import custom_parts
+from minillm.model.custom import check_model, custom_parts
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state, convert_batch_counts
 from minillm.training.schedule import Schedule, learning_rate_factor
@@ -61,9 +61,11 @@ class LanguageModel(LightningModule):
         self.config = ModelConfig(**decoder)
         new_model: Any = model_class or Decoder
         self.model: Decoder = new_model(self.config)  # or a model class of your own
-        custom_parts(self.model)  # rejects a model without a config
+        if model_class is not None:
+            check_model(self.model, self.config)
         self.hparams.update(asdict(self.config))  # includes the defaults
-        blocks = getattr(self.model, "blocks", nn.ModuleList())
+        blocks = getattr(self.model, "blocks", None)
+        blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
         if not 0 <= frozen_blocks <= len(blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
         blocks[:frozen_blocks].requires_grad_(False)
@@ -165,6 +167,9 @@ class LanguageModel(LightningModule):
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         if not checkpoint.get("optimizer_states"):  # saved with weights only
             return
+        if unmatched := checkpoint["state_dict"].keys() ^ self.state_dict().keys():
+            name = type(self.model).__qualname__
+            raise ValueError(f"its weights are not those of {name}: missing or unexpected weight {min(unmatched)}")
         optimizer = self.configure_optimizers()
         check_training_state(checkpoint, optimizer)
         if self.num_batches is not None:

@@ -51,8 +51,8 @@ def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Opti
         indices = [index for group in state["param_groups"] for index in group["params"]]
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for index, parameter in zip(indices, parameters, strict=True):
-            if checkpoint["global_step"] == 0:
-                break  # the optimizer has no state yet
+            if index not in state["state"] and (checkpoint["global_step"] == 0 or checkpoint.get("custom_parts")):
+                continue  # the optimizer has no state of a parameter without a gradient
             for name, value in state["state"][index].items():
                 check_tensor(f"{name} of parameter {index}", value, () if name == "step" else tuple(parameter.shape))
         loops = checkpoint["loops"]["fit_loop"]

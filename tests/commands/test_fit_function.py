@@ -41,7 +41,7 @@ def test_result_is_that_of_the_command_line():
         assert torch.equal(weight, files[1]["state_dict"][name])
         assert torch.equal(weight, result.model.state_dict()[name.removeprefix("model.")])
     assert result.val_loss == result.best_val_loss == files[0]["callbacks"]["Checkpoints"]["best_val_loss"]
-    assert (result.num_steps, result.run_folder) == (4, Path("lightning_logs/short/version_0"))
+    assert (result.num_steps, result.run_folder) == (4, Path("lightning_logs/short/version_0").absolute())
     assert result.best_checkpoint == result.run_folder / "checkpoints" / "best.ckpt"
     assert result.last_checkpoint == result.run_folder / "checkpoints" / "last.ckpt"
     assert not result.model.training
@@ -69,9 +69,12 @@ def test_configuration_is_a_name_a_path_or_a_mapping(form: str):
 
 def test_values_of_all_plain_types_are_passed_on():
     callbacks = [{"class_path": "lightning.pytorch.callbacks.LearningRateMonitor", "init_args": {}}]
-    result = short_fit(
+    result = minillm.fit(
+        "smoke",
         seed_everything=np.int64(7),
-        data={"val_corpus": None, "corpus": write_text()},
+        init_from=None,
+        name=None,
+        data={"val_corpus": None, "corpus": write_text(), "batch_size": torch.tensor(4)},
         model={"learning_rate": np.float32(0.5), "token_shift": True},
         samples={"prompt": "to be\nor not", "top_k": None},
         trainer={**SHORT, "callbacks": callbacks, "limit_val_batches": 1.0},
@@ -79,7 +82,8 @@ def test_values_of_all_plain_types_are_passed_on():
     config = yaml.safe_load((result.run_folder / "config.yaml").read_text())
     assert config["seed_everything"] == 7
     assert config["model"] | {"learning_rate": 0.5, "token_shift": True} == config["model"]
-    assert config["data"]["corpus"] == "texts/poem.txt"
+    assert config["data"] | {"corpus": "texts/poem.txt", "batch_size": 4} == config["data"]
+    assert config["name"] == "smoke"
     assert config["samples"] | {"prompt": "to be\nor not", "top_k": None} == config["samples"]
     assert config["trainer"]["callbacks"][0]["class_path"].endswith("LearningRateMonitor")
 
@@ -97,10 +101,20 @@ WRONG = {
     r"unrecognized flag --model\.layers": {"model": {"layers": 1}},
     "embed_dim 15 must be divisible by num_heads 2": {"model": {"embed_dim": 15}},
     "data.batch_size.*Got value: many": {"data": {"batch_size": "many"}},
-    r"trainer\.callbacks must be a plain value, got .*pass objects as": {"trainer": {"callbacks": [Callback()]}},
+    r"trainer\.callbacks must be a plain value, got .*pass callbacks and loggers to": {
+        "trainer": {"callbacks": [Callback()]}
+    },
     r"no checkpoint at 'nothing\.ckpt'": {"ckpt_path": "nothing.ckpt"},
     r"'nothing\.txt'": {"data": {"corpus": "nothing.txt"}},
     r"trainer\.max_steps must be at least 1": {"trainer": {"max_steps": 0}},
+    "unrecognized flag --modell; did you mean": {"modell": {}},
+    r"unrecognized flag --trainr": {"config": {"trainr": {}}},
+    "print_config is not a setting of minillm.fit": {"print_config": True},
+    "model must be a dictionary of settings, got 'x'": {"model": "x"},
+    "callbacks must be objects of Lightning's Callback, got <class": {"callbacks": [Callback]},
+    "loggers must be objects of Lightning's Logger, got 'csv'": {"loggers": ["csv"]},
+    "model_class must be a class derived from torch.nn.Module, got <function": {"model_class": lambda config: config},
+    "model_class must be a class derived from torch.nn.Module, got 'mm.Model'": {"model_class": "mm.Model"},
 }
 
 
@@ -115,9 +129,19 @@ def test_wrong_settings_raise_value_error_and_write_nothing(
     assert capsys.readouterr() == ("", "")
 
 
-def test_divergence_raises_value_error_with_what_is_saved():
-    with pytest.raises(ValueError, match=r"^the loss is NaN or infinite at step .*; no checkpoint has been saved yet$"):
+def test_divergence_is_an_error_of_its_own_with_what_is_saved():
+    with pytest.raises(
+        minillm.DivergedError, match=r"^the loss is NaN or infinite at step .*; no checkpoint has been saved yet$"
+    ):
         short_fit(model={"learning_rate": 1e30}, trainer={**SHORT, "max_steps": 50, "val_check_interval": 50})
+
+
+def test_configuration_of_a_resume_or_of_fine_tuning_is_that_of_the_checkpoint():
+    first = short_fit(model={"embed_dim": 24})
+    for key in ("ckpt_path", "init_from"):
+        settings: dict[str, Any] = {"trainer": {**SHORT, "max_steps": 6}, key: first.last_checkpoint}
+        result = minillm.fit(**settings)
+        assert result.model.config.embed_dim == 24  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
 
 
 def test_resume_continues_and_a_complete_run_raises_value_error():
@@ -125,13 +149,13 @@ def test_resume_continues_and_a_complete_run_raises_value_error():
     with pytest.raises(ValueError, match="training is complete"):
         short_fit(ckpt_path=first.last_checkpoint)
     result = short_fit(ckpt_path=first.run_folder, trainer={**SHORT, "max_steps": 6})
-    assert (result.num_steps, result.run_folder.resolve()) == (6, first.run_folder.resolve())
+    assert (result.num_steps, result.run_folder) == (6, first.run_folder)
 
 
 class Recorder(Callback):
     """Record the steps; raise an error or send a signal after one of them."""
 
-    def __init__(self, error: Exception | None = None, signum: int | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, signum: int | None = None) -> None:
         self.steps: list[int] = []
         self.error, self.signum = error, signum
 
@@ -147,10 +171,12 @@ class Recorder(Callback):
 
 def test_callbacks_and_loggers_are_objects(capsys: pytest.CaptureFixture[str]):
     recorder, logger = Recorder(), CSVLogger("other")
-    short_fit(callbacks=[recorder], loggers=[logger])
+    short_fit(callbacks=recorder, loggers=[logger])
     assert recorder.steps == [1, 2, 3, 4]
     assert "val_loss" in Path(logger.log_dir, "metrics.csv").read_text()
-    assert "not tested with exact resume: Recorder\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "not tested with exact resume: Recorder\n" in out
+    assert "config.yaml does not contain the objects passed to minillm.fit: Recorder, CSVLogger\n" in out
 
 
 def handlers() -> list[Any]:
@@ -165,6 +191,19 @@ def test_error_of_a_callback_reaches_the_caller_and_restores_the_process_state()
     with pytest.raises(PrunedError):
         short_fit(callbacks=[Recorder(PrunedError())])
     assert (torch.get_num_threads(), [*warnings.filters], handlers()) == (num_threads, filters, before)
+
+
+@pytest.mark.parametrize("error", [OSError("mine"), ConnectionError(111, "refused"), SystemExit(3), TypeError("mine")])
+def test_errors_of_callbacks_pass_through(error: BaseException):
+    with pytest.raises(type(error)) as raised:
+        short_fit(callbacks=Recorder(error))
+    assert raised.value is error
+
+
+def test_seeds_of_two_runs_are_independent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    short_fit(seed_everything=3)
+    assert "PL_GLOBAL_SEED" not in os.environ
 
 
 def test_state_of_the_process_is_restored_after_training():
@@ -205,6 +244,20 @@ def test_training_in_another_thread_gives_the_same_result():
     thread.join()
     (result,) = results
     assert result.val_loss == short_fit().val_loss
+
+
+def test_two_trainings_in_threads_wait_for_each_other():
+    results: list[FitResult] = []
+    threads = [threading.Thread(target=lambda: results.append(short_fit("threads"))) for _ in range(2)]
+    folder = Path.cwd()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result.run_folder.name for result in results) == ["version_0", "version_1"]
+    assert {result.run_folder.parent for result in results} == {folder / "lightning_logs" / "threads"}
+    assert len({result.val_loss for result in results}) == 1
+    assert Path.cwd() == folder
 
 
 def test_fifty_runs_do_not_grow_the_process():

@@ -1,5 +1,6 @@
 """Lightning's callbacks and strategies: those that are tested resume exactly, the others say so or are refused."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,8 @@ def test_validation_loss_and_checkpoint_of_weight_averaging_are_those_of_the_ave
 def test_stochastic_weight_averaging_saves_the_average(capsys: pytest.CaptureFixture[str]):
     result = fit("StochasticWeightAveraging", CASES["StochasticWeightAveraging"], "swa")
     path = result.run_folder / "checkpoints" / "swa.ckpt"
-    assert f"the averaged weights, which are not validated, are in {path}\n" in capsys.readouterr().out
+    printed = f"the averaged weights, which are not validated, are in {os.path.relpath(path)}\n"
+    assert printed in capsys.readouterr().out
     saved = read_checkpoint(path, torch.tensor).weights
     torch.testing.assert_close(saved, dict(result.model.state_dict()), rtol=0, atol=0)
     last = read_checkpoint(result.last_checkpoint, torch.tensor).weights
@@ -103,6 +105,20 @@ def test_learning_rate_finder_is_used_and_kept():
     config = whole.run_folder / "config.yaml"
     resumed = package.fit(config, ckpt_path=whole.last_checkpoint, trainer={"max_steps": 25})
     assert read_checkpoint(Path(str(resumed.last_checkpoint))).hyper_parameters["learning_rate"] == rate
+
+
+def test_learning_rate_finder_passed_as_an_object_is_kept_too():
+    def run(steps: int, config: Any = "smoke", **settings: Any) -> Any:
+        return package.fit(config, trainer={**TRAINER, "max_steps": steps}, **settings)
+
+    finder: dict[str, Any] = {"model": {"learning_rate": 1e-5}}
+    whole = run(15, **finder, callbacks=LearningRateFinder(num_training_steps=30))
+    for config, settings in (("smoke", finder), ("config.yaml", {})):
+        half = run(10, **finder, name="half", callbacks=LearningRateFinder(num_training_steps=30))
+        source = config if settings else half.run_folder / config
+        callbacks = LearningRateFinder() if settings else None
+        resumed = run(15, source, **settings, name="half", ckpt_path=half.run_folder, callbacks=callbacks)
+        assert resumed.val_loss == whole.val_loss
 
 
 def test_interrupted_learning_rate_finder_leaves_no_file(monkeypatch: pytest.MonkeyPatch):

@@ -89,11 +89,20 @@ def test_model_class_without_a_config_is_refused():
         def __init__(self, config: ModelConfig) -> None:
             super().__init__()
 
-    with pytest.raises(TypeError, match="NoConfig must have its ModelConfig as attribute `config`, got None"):
+    with pytest.raises(ValueError, match="NoConfig must have its ModelConfig as attribute `config`, got None"):
         LanguageModel(vocab_size=5, context_length=7, model_class=NoConfig)
 
 
-@pytest.mark.parametrize("model_class", [GELUDecoder, Bigram])
+class UnusedWeight(Bigram):
+    """A model with a weight that never gets a gradient, and a buffer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.unused = nn.Linear(3, 3)
+        self.register_buffer("count", torch.tensor(7))
+
+
+@pytest.mark.parametrize("model_class", [GELUDecoder, Bigram, UnusedWeight])
 def test_own_model_trains_resumes_exactly_and_generates(model_class: type[nn.Module]):
     checkpoints = {"keep_every_n_steps": 3}
     whole = fit("whole", model_class, checkpoints=checkpoints)
@@ -137,7 +146,7 @@ def test_other_implementations_refuse_the_checkpoint_by_the_name_of_the_part(ref
         ("fit", "--init_from", path),
     ):
         error = refused(*command)
-        assert f"model {__name__}.GELUDecoder, blocks.0.feed_forward torch.nn" in error
+        assert f"was trained with the model class {__name__}.GELUDecoder (with blocks.0.feed_forward torch.nn" in error
         assert f"--model.model_class {__name__}.GELUDecoder" in error
     with pytest.raises(UnsupportedFileError, match="GELUDecoder"):
         package.load(path)
@@ -152,11 +161,74 @@ def test_commands_accept_the_class_by_its_name(minillm: Callable[..., Any]):
     assert minillm("fit", "--ckpt_path", "last", "--name", "cli", *flag, *limits[:3], 5)[0] == 0
 
 
+class HalfBigram(Bigram):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.to(torch.bfloat16)
+
+
+class Int8Buffer(Bigram):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("small", torch.zeros(3, dtype=torch.int8))
+
+
+class DoubleBigram(Bigram):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.double()
+
+
+class TupleBigram(Bigram):
+    def forward(self, ids: Tensor) -> Any:
+        return (super().forward(ids),)
+
+
+class LastPosition(Bigram):
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids)[:, -1:]
+
+
+UNUSABLE = {
+    HalfBigram: r"table\.weight of .*HalfBigram is of type torch\.bfloat16, which checkpoints cannot hold",
+    Int8Buffer: r"small of .*Int8Buffer is of type torch\.int8, which checkpoints cannot hold",
+    DoubleBigram: r"table\.weight of .*DoubleBigram is torch\.float64, but weights are float32",
+    TupleBigram: r"expected \(1, 2, 65\) for \(1, 2\), got tuple",
+    LastPosition: r"expected \(1, 2, 65\) for \(1, 2\), got \(1, 1, 65\)",
+}
+
+
+@pytest.mark.parametrize(("model_class", "message"), UNUSABLE.items())
+def test_model_class_that_could_not_be_saved_or_trained_is_refused_at_the_start(
+    model_class: type[nn.Module], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        fit(model_class=model_class)
+    assert not Path("lightning_logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (f"{__name__}.Nothing", "has no attribute 'Nothing'. Got value: "),
+        ("no_module.Model", "No module named 'no_module'. Got value: no_module.Model"),
+    ],
+)
+def test_class_that_cannot_be_imported_is_named(name: str, message: str, refused: Callable[..., str]):
+    assert message in refused("fit", "--config", "smoke", "--model.model_class", name)
+
+
+def test_validating_with_a_wrong_class_names_a_weight(refused: Callable[..., str]):
+    path = fit().last_checkpoint
+    error = refused("validate", "--ckpt_path", path, "--model.model_class", f"{__name__}.Bigram")
+    assert "not those of Bigram: missing or unexpected weight" in error
+
+
 def test_wrong_class_is_refused_by_the_missing_weight():
     path = fit().last_checkpoint
     with pytest.raises(ValueError, match=r"(?s)does not match Bigram.*table\.weight"):
         package.load(path, model_class=Bigram)
-    with pytest.raises(ValueError, match=r"cannot be resumed: .*does not match the weights"):
+    with pytest.raises(ValueError, match=r"cannot be resumed: .*not those of Bigram: missing or unexpected weight"):
         fit(model_class=Bigram, ckpt_path=path, trainer={**SHORT, "max_steps": 9})
 
 
