@@ -67,19 +67,20 @@ class ForkedCommand:
         return Result(self._process.exitcode, *(file.read_text() for file in self._files))
 
 
-def start_ranks(num_processes: int, arguments: list[str], folder: Path) -> list[ForkedCommand]:
+def start_ranks(num_processes: int, arguments: list[str], folder: Path, **variables: str) -> list[ForkedCommand]:
     """Start the processes of a distributed run, as torchrun does.
 
     Args:
         num_processes: Number of processes.
         arguments: The command line of each.
         folder: Folder for their stdout and stderr.
+        variables: Environment variables to change.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
-    shared |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes)}
+    shared |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), **variables}
     flags = ["--trainer.strategy", "ddp", "--trainer.devices", str(num_processes), "--trainer.accelerator", "cpu"]
     return [
         ForkedCommand([*arguments, *flags], folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})

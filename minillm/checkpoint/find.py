@@ -60,6 +60,20 @@ def read_checkpoint_to_resume(
     return checkpoint, None if is_behind else run
 
 
+def find_run_to_restart(name: str) -> Path | None:
+    """Return the folder of the newest run of a name, for a launcher that starts a failed command again.
+
+    Args:
+        name: Name of the run.
+
+    Returns:
+        The run folder; None if it has no checkpoint yet, so that the run starts from the beginning.
+    """
+    runs = [run for run in run_folders() if run.name == name]
+    newest = max(runs, key=start_of_last_session, default=None)
+    return newest.path if newest and any(file.is_file() for file in (newest.last, newest.best)) else None
+
+
 def read_latest_checkpoint(
     run: RunFolder, read: Read = read_checkpoint, already_read: Checkpoint | None = None
 ) -> Checkpoint:

@@ -15,12 +15,13 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
+from torch.distributed import DistBackendError, DistNetworkError
 
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.validation import Checkpoint
 from minillm.errors import CommandExit, fail
-from minillm.training.interruption import DivergedError, StoppedError, may_handle_signals
+from minillm.training.interruption import DivergedError, StoppedError, stop_signals
 from minillm.training.resume import epochs_done
 
 # raised when a malformed training state is restored
@@ -65,6 +66,11 @@ def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints, ckpt_path: st
     except MisconfigurationException as error:
         _exit_with_message(trainer, checkpoints, ckpt_path, 2, str(error))
     except (ValueError, *RESTORE_ERRORS) as error:
+        if trainer.world_size > 1 and is_connection_error(error):
+            reason = (
+                f"rank {trainer.global_rank} lost the connection to another process, which has ended or is unreachable"
+            )
+            raise CommandExit(2, f"{reason}; {_what_is_saved(checkpoints, ckpt_path)}") from error
         resumed = ckpt_path is not None
         if checkpoints.has_started or not (resumed or isinstance(error, ValueError)):
             raise
@@ -86,9 +92,8 @@ def exit_on_early_signal() -> Generator[None]:
 
 @contextmanager
 def _signal_handler(handler: Callable[[int, FrameType | None], Any]) -> Generator[None]:
-    """Handle Ctrl-C (SIGINT) and SIGTERM inside the context, if this is the main thread; then restore the handlers."""
-    signums = (signal.SIGINT, signal.SIGTERM) if may_handle_signals() else ()
-    original_handlers = {signum: signal.signal(signum, handler) for signum in signums}
+    """Handle `stop_signals` inside the context; then restore the previous handlers."""
+    original_handlers = {signum: signal.signal(signum, handler) for signum in stop_signals()}
     try:
         yield
     finally:
@@ -144,9 +149,18 @@ def _exit_with_message(
     """Exit with a message from the process of rank 0; the other processes exit silently."""
     if not trainer.is_global_zero:
         sys.exit(0)
+    raise CommandExit(code, f"{reason}; {_what_is_saved(checkpoints, ckpt_path)}")
+
+
+def _what_is_saved(checkpoints: Checkpoints, ckpt_path: str | None) -> str:
     if checkpoints.newest is None:
-        saved = f"{ckpt_path} is unchanged" if ckpt_path else "no checkpoint has been saved yet"
-    else:
-        path, step = checkpoints.newest
-        saved = f"step {step} is saved; resume with: {resume_command(path)}"
-    raise CommandExit(code, f"{reason}; {saved}")
+        return f"{ckpt_path} is unchanged" if ckpt_path else "no checkpoint has been saved yet"
+    path, step = checkpoints.newest
+    return f"step {step} is saved; resume with: {resume_command(path)}"
+
+
+def is_connection_error(error: Exception) -> bool:
+    """Return whether an error of torch.distributed says that another process cannot be reached."""
+    if isinstance(error, DistNetworkError | DistBackendError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo" in str(error) and "onnection" in str(error)

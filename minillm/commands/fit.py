@@ -50,10 +50,18 @@ def run(args: list[str]) -> None:
     cli = MiniLLMCLI(command, flags)
     if command == "fit":
         train(cli)
+        _close_process_group()
     else:
         evaluate = cli.trainer.validate if command == "validate" else cli.trainer.test
         with exit_on_wrong_input():
             evaluate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        _close_process_group()
+
+
+def _close_process_group() -> None:
+    """Close the connections to other processes: ending while one of them is still waiting would be an error there."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def quiet_lightning() -> None:

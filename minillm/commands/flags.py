@@ -8,6 +8,7 @@ and all values.
 import ast
 import dataclasses
 import difflib
+import os
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def run(args: list[str]) -> None:
     with exit_on_wrong_input():
         words = resolve_config_names(words)
     limit_spinning()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # processes whose peers have ended print 25 lines otherwise
     import_module("minillm.commands.fit").run([command, *words])
 
 

@@ -17,7 +17,7 @@ from minillm.callbacks.attention_maps import AttentionMaps
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.callbacks.samples import Samples
 from minillm.checkpoint.config_yaml import read_config
-from minillm.checkpoint.find import find_checkpoint, read_checkpoint_to_resume
+from minillm.checkpoint.find import find_checkpoint, find_run_to_restart, read_checkpoint_to_resume
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
@@ -35,6 +35,7 @@ from minillm.data.datamodule import TextDataModule
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.model.custom import class_path
 from minillm.training.hardware import check_memory, choose_num_threads, fastest_precision
+from minillm.training.interruption import is_restart
 from minillm.training.module import LanguageModel
 
 
@@ -109,6 +110,12 @@ class SettingsCLI(LightningCLI):
         parser.set_defaults(name="")  # to know whether a name is given, for `--ckpt_path last`
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         parser.set_defaults(name=default_name)
+        if self.command == "fit" and is_restart() and self.config.ckpt_path is None:
+            run = find_run_to_restart(PurePath(self.config.name or default_name).as_posix())
+            if run is not None:
+                self.notes.append(f"restarted by the launcher: resuming {run}")
+                args = [*_without_init_from(args), f"--ckpt_path={run}"]
+                self.config.ckpt_path = str(run)
         ckpt_path = self.config.ckpt_path
         has_init_from = any(word.partition("=")[0] == "--init_from" for word in args)
         if has_init_from and (self.command != "fit" or ckpt_path is not None):
@@ -234,6 +241,12 @@ class SettingsCLI(LightningCLI):
             settings.data.tokenizer, settings.data.grow_tokenizer = self.checkpoint.tokenizer, False
         if self.base is not None:
             settings.data.tokenizer = self.base.tokenizer
+
+
+def _without_init_from(args: list[str]) -> list[str]:
+    """Drop `--init_from PATH` and `--init_from=PATH`: a run that resumes has its weights."""
+    pairs = zip(["", *args], args, strict=False)
+    return [word for before, word in pairs if "--init_from" not in (before, word.partition("=")[0])]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -6,10 +6,23 @@ import threading
 from types import FrameType
 from typing import Any
 
+RESTART_COUNTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
 
 def may_handle_signals() -> bool:
     """Return whether this is the main thread, the only one in which Python lets a program handle signals."""
     return threading.current_thread() is threading.main_thread()
+
+
+def stop_signals() -> list[int]:
+    """Return the signals that stop training after a step: SIGINT, SIGTERM and, in a SLURM job, SIGUSR1."""
+    preemption = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []  # sent before the time limit, if asked for
+    return [signal.SIGINT, signal.SIGTERM, *preemption] if may_handle_signals() else []
+
+
+def is_restart() -> bool:
+    """Return whether torchrun or SLURM starts this command again after a failure or a preemption."""
+    return any(os.environ.get(name, "0") not in ("", "0") for name in RESTART_COUNTS)
 
 
 class StoppedError(Exception):
@@ -29,15 +42,15 @@ class DivergedError(ValueError):
 
 
 class StopRequest:
-    """Signal handler that records the first SIGINT (Ctrl-C) or SIGTERM; a second signal has its default effect."""
+    """Signal handler that records the first of `stop_signals`; a second signal has its default effect."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._previous_handlers: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Install the handler for SIGINT and SIGTERM, if this is the main thread."""
-        for signum in (signal.SIGINT, signal.SIGTERM) if may_handle_signals() else ():
+        """Install the handler, if this is the main thread."""
+        for signum in stop_signals():
             self._previous_handlers[signum] = signal.signal(signum, self._handle)
 
     def uninstall(self) -> None:
@@ -49,5 +62,5 @@ class StopRequest:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum
         os.write(2, b"minillm: stopping after this step (and its validation); a second signal stops immediately\n")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in self._previous_handlers:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

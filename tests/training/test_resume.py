@@ -4,8 +4,6 @@ import copy
 import csv
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,13 +20,12 @@ from minillm.callbacks import random_states
 from minillm.training.module import LanguageModel
 from minillm.training.resume import check_training_state, epochs_done
 from tests.conftest import CONFIGS, isolated
-from tests.processes import ForkedCommand
+from tests.processes import ForkedCommand, Result, start_ranks
 
 Run = Callable[..., tuple[int, str, str]]
 Start = Callable[..., ForkedCommand]
 FIT = ("fit", "--config", str(CONFIGS / "smoke.yaml"), "--trainer.val_check_interval", "5")
 INTERRUPT = ("--trainer.callbacks+", "tests.training.interrupt.Interrupt", "--trainer.callbacks.step")
-DDP = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
 
 RECIPE = [
     *("--model.optimizer=muon", "--model.schedule=linear", "--model.warmup_steps=4", "--model.position=rotary"),
@@ -185,15 +182,19 @@ def test_a_run_stopped_at_the_end_of_an_epoch_resumes_with_the_next_epoch(minill
     assert_same(version(0), version(1))
 
 
-def test_two_processes_stop_together_and_resume_exactly():
-    def fit(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "minillm", *FIT, *DDP, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+def test_two_processes_stop_together_and_resume_exactly(tmp_path: Path):
+    output = tmp_path / "output"
+    output.mkdir()
+
+    def fit(*arguments: object) -> list[Result]:
+        return [rank.result() for rank in start_ranks(2, [*FIT, *map(str, arguments)], output)]
 
     uninterrupted, stopped, resumed = fit(), fit(*INTERRUPT, 7), fit("--ckpt_path", "last")
-    assert [process.returncode for process in (uninterrupted, stopped, resumed)] == [0, 143, 0]
-    assert [process.stdout.count("parameters") for process in (uninterrupted, stopped, resumed)] == [1, 1, 1]
-    assert stopped.stderr.count("stopped by SIGTERM after step 7") == 1  # one process received the signal
+    assert [[rank.code for rank in ranks] for ranks in (uninterrupted, stopped, resumed)] == [[0, 0], [143, 0], [0, 0]]
+    for ranks in (uninterrupted, stopped, resumed):
+        assert ["parameters" in rank.out for rank in ranks] == [True, False]
+    # one process received the signal
+    assert ["stopped by SIGTERM after step 7" in rank.err for rank in stopped] == [True, False]
     assert_same(version(0), version(1))
     first, second = checkpoints(version(0))["last"]["random_states"]
     assert not torch.equal(first["torch"], second["torch"])
