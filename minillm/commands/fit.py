@@ -18,7 +18,7 @@ from minillm.checkpoint.claim import create_run_folder, lock_run
 from minillm.checkpoint.format import versions
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.sessions import read_sessions, record_session
-from minillm.commands.exit_messages import early_end, exit_with_one_line, resume_command
+from minillm.commands.exit_messages import early_end, exit_on_early_signal, exit_with_one_line, resume_command
 from minillm.commands.lightning_support import untested
 from minillm.commands.trainer_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail, format_warnings_on_one_line
@@ -81,15 +81,16 @@ def train(cli: MiniLLMCLI) -> None:
     """
     trainer: Trainer = cli.trainer
     with ExitStack() as stack:
-        if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
-            _print_run_summary(cli, "without a run folder")
-        else:
-            run = cli.resumed_run or RunFolder(cli.runs_folder / "version_0")
-            if trainer.is_global_zero:  # the other processes get the folder from this one when training starts
-                with exit_on_wrong_input():
-                    run = _claim_run_folder(cli, stack)
-                _print_run_summary(cli, f"writing to {os.path.relpath(run.path)}")
-            cli.add_loggers(run)
+        with exit_on_early_signal():
+            if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
+                _print_run_summary(cli, "without a run folder")
+            else:
+                run = cli.resumed_run or RunFolder(cli.runs_folder / "version_0")
+                if trainer.is_global_zero:  # the other processes get the folder from this one when training starts
+                    with exit_on_wrong_input():
+                        run = _claim_run_folder(cli, stack)
+                    _print_run_summary(cli, f"writing to {os.path.relpath(run.path)}")
+                cli.add_loggers(run)
         stack.callback(cli.checkpoint_io.remove_temporary)
         with exit_with_one_line(trainer, cli.checkpoints, cli.config.ckpt_path):
             trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)

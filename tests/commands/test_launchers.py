@@ -73,6 +73,7 @@ def test_slurm_preempts_with_sigusr1_and_the_requeued_job_resumes(start: Start):
     assert not list(Path().glob("**/hpc_ckpt*"))
     requeued = start(*FIT, *ENDLESS, SLURM_RESTART_COUNT="1", **SLURM)
     requeued.wait_for("restarted by the launcher: resuming lightning_logs/run/version_0")
+    requeued.wait_for("5/100000")
     requeued.send_signal(signal.SIGTERM)
     assert requeued.result().code == 143
 
@@ -92,3 +93,12 @@ def test_a_first_start_is_not_a_restart(
     monkeypatch.setitem(os.environ, "TORCHELASTIC_RESTART_COUNT", count)
     code, out, _ = minillm(*FIT)
     assert (code, "version_1" in out) == (0, True)
+
+
+def test_a_signal_while_the_run_folder_is_created_leaves_no_folder(
+    minillm: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("minillm.commands.fit._print_run_summary", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+    code, _, err = minillm(*FIT)
+    assert (code, err) == (143, "minillm: stopped by SIGTERM; no checkpoint has been saved yet\n")
+    assert list(Path("lightning_logs/run").iterdir()) == []
