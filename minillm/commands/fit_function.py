@@ -84,18 +84,26 @@ def fit(
         KeyboardInterrupt: Training was stopped by Ctrl-C, after a checkpoint was saved.
         SystemExit: It was stopped by SIGTERM, after a checkpoint was saved.
     """
-    configs = [] if config is None or isinstance(config, Mapping) else ["--config", str(config)]
-    settings = [config, overrides] if isinstance(config, Mapping) else [overrides]
-    try:
-        flags = [flag for values in settings for flag in _to_flags(values)]
+    with _exits_as_errors():
+        if isinstance(config, Mapping):
+            flags = [*_to_flags(config), *_to_flags(overrides)]
+        else:
+            configs = [] if config is None else ["--config", str(config)]
+            flags = [*resolve_config_names(configs), *_to_flags(overrides)]
+        _check_class(model_class)
         added = _to_list(callbacks, Callback, "callbacks"), _to_list(loggers, Logger, "loggers")
-        given: Any = model_class
-        if given is not None and not (isinstance(given, type) and issubclass(given, nn.Module)):
-            fail(f"model_class must be a class derived from torch.nn.Module, got {model_class!r}")
         with _LOCK, _process_state_restored():
             quiet_lightning()
-            cli = MiniLLMCLI("fit", [*resolve_config_names(configs), *flags], *added, model_class)
+            cli = MiniLLMCLI("fit", flags, *added, model_class)
             train(cli)
+    return _result(cli)
+
+
+@contextmanager
+def _exits_as_errors() -> Generator[None]:
+    """Raise the exception of Python that corresponds to the exit code of a command."""
+    try:
+        yield
     except CommandExit as end:
         cause = end.__cause__ or end.__context__
         if isinstance(cause, DivergedError):
@@ -106,7 +114,11 @@ def fit(
             raise KeyboardInterrupt(end.message) from None
         end.print_message()
         raise
-    return _result(cli)
+
+
+def _check_class(model_class: Any) -> None:
+    if model_class is not None and not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
+        fail(f"model_class must be a class derived from torch.nn.Module, got {model_class!r}")
 
 
 def _to_flags(settings: Mapping[str, Any]) -> list[str]:

@@ -95,9 +95,15 @@ def check_flag(name: str, command: str) -> None:
         return
     known = [f"{section}.{argument}" for section in SECTIONS for argument in arguments(section)]
     known += [f"trainer.{argument}" for argument in TRAINER_DEFAULTS]
-    closest = difflib.get_close_matches(name, {*TOP_LEVEL_FLAGS, *known} - {*LINKED_ARGUMENTS}, n=1)
+    closest = [flag for flag in known if _abbreviation(flag) == name]  # model.lr is model.learning_rate
+    closest = closest or difflib.get_close_matches(name, {*TOP_LEVEL_FLAGS, *known} - {*LINKED_ARGUMENTS}, n=1)
     suggestion = f"; did you mean --{closest[0]}?" if closest else ""
     fail(f"unrecognized flag --{name}{suggestion} (minillm {command} --help lists all flags)")
+
+
+def _abbreviation(flag: str) -> str:
+    section, _, argument = flag.partition(".")
+    return f"{section}.{''.join(word[0] for word in argument.split('_'))}"
 
 
 def resolve_config_names(words: list[str]) -> list[str]:

@@ -41,8 +41,8 @@ class StepPartition:
             above = self.batch_size - self.batch_size % num_parts + num_parts
             near = f"{above - num_parts} or {above}" if self.batch_size > num_parts else f"{above}"
             raise ValueError(
-                f"data.batch_size {self.batch_size} must be divisible by {num_parts} ({self.num_processes} processes x "
-                f"{self.num_batches} accumulated batches), such as {near}"
+                f"data.batch_size {self.batch_size} must be divisible by {num_parts} = {self.num_processes} x "
+                f"{self.num_batches} (processes x accumulated batches), such as {near}"
             )
 
     @property

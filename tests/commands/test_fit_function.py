@@ -99,6 +99,7 @@ WRONG = {
     "unknown configuration 'nothing'; choose from": {"config": "nothing"},
     r"unrecognized flag --learning_rate; did you mean --model\.learning_rate\?": {"learning_rate": 1},
     r"unrecognized flag --model\.layers": {"model": {"layers": 1}},
+    r"unrecognized flag --model\.lr; did you mean --model\.learning_rate\?": {"model": {"lr": 1}},
     "embed_dim 15 must be divisible by num_heads 2": {"model": {"embed_dim": 15}},
     "data.batch_size.*Got value: many": {"data": {"batch_size": "many"}},
     r"trainer\.callbacks must be a plain value, got .*pass callbacks and loggers to": {

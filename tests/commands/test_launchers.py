@@ -43,7 +43,9 @@ def test_a_killed_process_ends_the_others_with_one_line_and_the_restart_resumes(
     assert [path.name for path in Path("lightning_logs/run").iterdir()] == ["version_0"]
 
 
-def test_a_restart_before_the_first_checkpoint_starts_anew(start: Start, minillm: Callable[..., tuple[int, str, str]]):
+def test_a_restart_before_the_first_checkpoint_starts_from_step_0(
+    start: Start, minillm: Callable[..., tuple[int, str, str]]
+):
     assert minillm(*FIT)[0] == 0
     assert find_run_to_restart("run") == Path("lightning_logs/run/version_0")
     assert find_run_to_restart("other") is None

@@ -112,8 +112,8 @@ def test_random_states_of_new_ranks_are_derived(fit: Callable[..., list[Result]]
             ("--trainer.accumulate_grad_batches", 2),
             r"data\.batch_size 13 must be divisible by 2 .*such as 12 or 14",
         ),
-        (3, ("--trainer.accumulate_grad_batches", 8), r"must be divisible by 8 \(1 processes x 8 .*such as 8$"),
-        (9, ("--trainer.strategy", "ddp", "--trainer.devices", 2), r"divisible by 2 \(2 processes x 1 .* 8 or 10"),
+        (3, ("--trainer.accumulate_grad_batches", 8), r"must be divisible by 8 = 1 x 8 \(processes x .*such as 8$"),
+        (9, ("--trainer.strategy", "ddp", "--trainer.devices", 2), r"divisible by 2 = 2 x 1 \(.* 8 or 10"),
     ],
 )
 def test_a_batch_size_that_does_not_divide_is_refused(
