@@ -97,17 +97,18 @@ def saved_step(workdir: Path) -> int:
     return torch.load(files[-1], weights_only=True)["global_step"] if files else 0
 
 
-def metrics(workdir: Path) -> list[dict[str, str]]:
+def metrics(run: Path) -> list[dict[str, str]]:
     """Return the rows of metrics.csv without the throughput, which varies from run to run."""
-    tables = sorted(workdir.glob("lightning_logs/smoke/version_*/metrics.csv"))
-    if not tables:
+    if not (run / "metrics.csv").exists():
         return []
-    with tables[-1].open() as file:
+    with (run / "metrics.csv").open() as file:
         return [{k: v for k, v in row.items() if k != "chars_per_second"} for row in csv.DictReader(file)]
 
 
 def logged_step(workdir: Path) -> int:
-    return max((int(row["step"]) for row in metrics(workdir)), default=0)
+    """Return the last step in metrics.csv of the newest run."""
+    runs = sorted(workdir.glob("lightning_logs/smoke/version_*"))
+    return max((int(row["step"]) for row in metrics(runs[-1])), default=0) if runs else 0
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -124,22 +125,24 @@ def equal(one: Any, other: Any) -> bool:
 def report(uninterrupted: Path, killed: Path, lost_steps: list[int]) -> None:
     (expected,) = (uninterrupted / "lightning_logs" / "smoke").iterdir()
     resumed = max((killed / "lightning_logs" / "smoke").iterdir())
+    print(f"\n{len(lost_steps)} kills, {NUM_STEPS} steps:")
+    maximum = max(lost_steps)
+    few_repeated = maximum <= SAVE_INTERVAL
+    print(f"- at most {SAVE_INTERVAL} steps repeated per kill (maximum: {maximum}): {'yes' if few_repeated else 'NO'}")
+    sys.exit(0 if compare(expected, resumed) and few_repeated else 1)
+
+
+def compare(expected: Path, resumed: Path) -> bool:
+    """Print which files of two runs are equal; return whether all are."""
     results = {
-        f"{file} is equal": equal(
-            *(torch.load(run / "checkpoints" / file, weights_only=True) for run in (expected, resumed))
-        )
+        file: equal(*(torch.load(run / "checkpoints" / file, weights_only=True) for run in (expected, resumed)))
         for file in ("last.ckpt", "best.ckpt")
     }
-    results["metrics.csv is equal"] = metrics(uninterrupted) == metrics(killed)
-    results["samples.md is equal"] = (expected / "samples.md").read_bytes() == (resumed / "samples.md").read_bytes()
-    maximum = max(lost_steps)
-    results[f"at most {SAVE_INTERVAL} steps repeated per kill (maximum: {maximum})"] = maximum <= SAVE_INTERVAL
-    print(
-        f"\n{len(lost_steps)} kills, {NUM_STEPS} steps:",
-        *(f"- {check}: {'yes' if passed else 'NO'}" for check, passed in results.items()),
-        sep="\n",
-    )
-    sys.exit(0 if all(results.values()) else 1)
+    results["metrics.csv"] = metrics(expected) == metrics(resumed)
+    results["samples.md"] = (expected / "samples.md").read_bytes() == (resumed / "samples.md").read_bytes()
+    for file, is_equal in results.items():
+        print(f"- {file} is equal: {'yes' if is_equal else 'NO'}")
+    return all(results.values())
 
 
 if __name__ == "__main__":

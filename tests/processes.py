@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -45,11 +46,7 @@ class ForkedCommand:
 
     def wait_for(self, text: str) -> None:
         """Wait until stdout contains a text."""
-        end = time.monotonic() + TIMEOUT_SECONDS
-        while not self._files[0].exists() or text not in self._files[0].read_text():
-            assert self._process.is_alive(), self._files[1].read_text()
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_for_text(self._files[0], text, lambda: None if self._process.is_alive() else self._files[1].read_text())
 
     def has_ended_within(self, seconds: float) -> bool:
         """Wait for the end; return whether the command has ended."""
@@ -67,13 +64,16 @@ class ForkedCommand:
         return Result(self._process.exitcode, *(file.read_text() for file in self._files))
 
 
-def start_ranks(num_processes: int, arguments: list[str], folder: Path, **variables: str) -> list[ForkedCommand]:
+def start_ranks(
+    num_processes: int, arguments: list[str], folder: Path, last: Sequence[str] = (), **variables: str
+) -> list[ForkedCommand]:
     """Start the processes of a distributed run, as torchrun does.
 
     Args:
         num_processes: Number of processes.
         arguments: The command line of each.
         folder: Folder for their stdout and stderr.
+        last: Further flags of the last process.
         variables: Environment variables to change.
     """
     with socket.socket() as probe:
@@ -82,10 +82,28 @@ def start_ranks(num_processes: int, arguments: list[str], folder: Path, **variab
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
     shared |= {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), **variables}
     flags = ["--trainer.strategy", "ddp", "--trainer.devices", str(num_processes), "--trainer.accelerator", "cpu"]
+    command, *words = arguments
+    commands = [[command, *flags, *words] for _ in range(num_processes)]
+    commands[-1].extend(last)
     return [
-        ForkedCommand([*arguments, *flags], folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(num_processes)
+        ForkedCommand(arguments, folder, {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank, arguments in enumerate(commands)
     ]
+
+
+def wait_for_text(file: Path, text: str, failure: Callable[[], str | None] = lambda: None) -> None:
+    """Wait until a file contains a text.
+
+    Args:
+        file: The file, which need not exist yet.
+        text: The text.
+        failure: Returns why the text can no longer appear, else None.
+    """
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not file.exists() or text not in file.read_text():
+        assert (reason := failure()) is None, reason
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _run(arguments: list[str], files: list[Path], variables: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ from minillm.callbacks.lightning_internals import validation_follows
 from minillm.callbacks.training_metrics import is_logging_step
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.training.interruption import DivergedError, StoppedError, StopRequest
+from minillm.training.resume import check_processes_agree
 
 
 class Checkpoints(Checkpoint):
@@ -54,6 +55,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handler, after Lightning has installed its own."""
+        check_processes_agree(trainer)
         self.has_started = True
         self._last_step = self._completed_step = trainer.global_step
         if trainer.ckpt_path and trainer.global_step:  # at step 0, it is a temporary file of LearningRateFinder

@@ -61,7 +61,7 @@ def read_checkpoint_to_resume(
 
 
 def find_run_to_restart(name: str) -> Path | None:
-    """Return the folder of the newest run of a name, for a launcher that starts a failed command again.
+    """Return the folder of the newest run of a name, for a command that either starts or resumes it.
 
     Args:
         name: Name of the run.

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
@@ -26,6 +27,8 @@ from minillm.training.resume import epochs_done
 
 # raised when a malformed training state is restored
 RESTORE_ERRORS = (KeyError, TypeError, AttributeError, IndexError, RuntimeError)
+
+CONNECTION_WORDS = ("connection", "timed out", "timeout")  # in gloo's errors about another process
 
 
 @contextmanager
@@ -71,6 +74,8 @@ def exit_with_one_line(trainer: Trainer, checkpoints: Checkpoints, ckpt_path: st
                 f"rank {trainer.global_rank} lost the connection to another process, which has ended or is unreachable"
             )
             raise CommandExit(2, f"{reason}; {_what_is_saved(checkpoints, ckpt_path)}") from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):  # they have no public names
+            fail(f"the model cannot be compiled: {str(error).splitlines()[0]}; pass --model.compile none")
         resumed = ckpt_path is not None
         if checkpoints.has_started or not (resumed or isinstance(error, ValueError)):
             raise
@@ -148,7 +153,9 @@ def _exit_with_message(
 ) -> NoReturn:
     """Exit with a message from the process of rank 0; the other processes exit silently."""
     if not trainer.is_global_zero:
-        sys.exit(0)
+        # Lightning's launcher would stop rank 0 before its message; torchrun and SLURM must learn of the failure
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        sys.exit(0 if isinstance(environment, LightningEnvironment) else code)
     raise CommandExit(code, f"{reason}; {_what_is_saved(checkpoints, ckpt_path)}")
 
 
@@ -163,4 +170,5 @@ def is_connection_error(error: Exception) -> bool:
     """Return whether an error of torch.distributed says that another process cannot be reached."""
     if isinstance(error, DistNetworkError | DistBackendError):
         return True
-    return isinstance(error, RuntimeError) and "gloo" in str(error) and "onnection" in str(error)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and "gloo" in text and any(word in text for word in CONNECTION_WORDS)

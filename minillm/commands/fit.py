@@ -24,6 +24,7 @@ from minillm.commands.trainer_cli import MiniLLMCLI
 from minillm.errors import exit_on_wrong_input, fail, format_warnings_on_one_line
 from minillm.training.fine_tuning import tokenizer_changes
 from minillm.training.hardware import keep_freed_memory
+from minillm.training.interruption import stop_with_torchrun
 from minillm.training.session_facts import git_commit, machine
 
 HARMLESS_WARNINGS = (
@@ -80,6 +81,7 @@ def train(cli: MiniLLMCLI) -> None:
         cli: The parsed command line of `fit`.
     """
     trainer: Trainer = cli.trainer
+    stop_with_torchrun()
     with ExitStack() as stack:
         with exit_on_early_signal():
             if trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]

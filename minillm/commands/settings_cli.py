@@ -110,12 +110,8 @@ class SettingsCLI(LightningCLI):
         parser.set_defaults(name="")  # to know whether a name is given, for `--ckpt_path last`
         self.config = parser.parse_args([word for word in args if not word.startswith("--print_config")])
         parser.set_defaults(name=default_name)
-        if self.command == "fit" and is_restart() and self.config.ckpt_path is None:
-            run = find_run_to_restart(PurePath(self.config.name or default_name).as_posix())
-            if run is not None:
-                self.notes.append(f"restarted by the launcher: resuming {run}")
-                args = [*_without_init_from(args), f"--ckpt_path={run}"]
-                self.config.ckpt_path = str(run)
+        if self.command == "fit" and self.config.ckpt_path in (["auto", None] if is_restart() else ["auto"]):
+            args = self._resume_or_start(args, default_name)
         ckpt_path = self.config.ckpt_path
         has_init_from = any(word.partition("=")[0] == "--init_from" for word in args)
         if has_init_from and (self.command != "fit" or ckpt_path is not None):
@@ -133,6 +129,15 @@ class SettingsCLI(LightningCLI):
         else:
             self._parse_to_evaluate(parser, args)
         check_run(self.config)
+
+    def _resume_or_start(self, args: list[str], default_name: str) -> list[str]:
+        """Return flags that resume the newest run of the name, or start one if that run has no checkpoint."""
+        run = find_run_to_restart(PurePath(self.config.name or default_name).as_posix())
+        self.config.ckpt_path = None if run is None else str(run)
+        if run is None:
+            return [*args, "--ckpt_path=null"]
+        self.notes.append(f"resuming {run}")
+        return [*_without_init_from(args), f"--ckpt_path={run}"]
 
     def _parse_to_evaluate(self, parser: LightningArgumentParser, args: Any) -> None:
         with exit_on_wrong_input():

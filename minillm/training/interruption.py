@@ -1,12 +1,16 @@
 """Early end of a training run: stop signals and divergence."""
 
+import ctypes
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
 
 RESTART_COUNTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
+
+PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 
 def may_handle_signals() -> bool:
@@ -23,6 +27,17 @@ def stop_signals() -> list[int]:
 def is_restart() -> bool:
     """Return whether torchrun or SLURM starts this command again after a failure or a preemption."""
     return any(os.environ.get(name, "0") not in ("", "0") for name in RESTART_COUNTS)
+
+
+def stop_with_torchrun() -> None:
+    """Ask Linux for a SIGTERM when the torchrun agent that started this process is killed.
+
+    Without it, the process would continue to train, while a restarted agent starts another one in its place.
+
+    Source: PR_SET_PDEATHSIG of prctl(2).
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class StoppedError(Exception):

@@ -34,6 +34,7 @@ class LanguageModel(LightningModule):
         weight_decay: Weight decay of the matrices, with either optimizer.
         beta2: AdamW's beta2, the decay of its second moment.
         frozen_blocks: Number of leading blocks whose weights are frozen.
+        compile: Mode of `torch.compile` for the training steps, or `none`. Compiling takes a minute, and pays on a GPU.
         model_class: A model class of your own, by default `Decoder`: a module that is created with a ModelConfig, has
             it as attribute `config`, and maps token ids (B, T) to logits (B, T, V).
         decoder: Arguments of `ModelConfig`.
@@ -53,6 +54,7 @@ class LanguageModel(LightningModule):
         weight_decay: float = 0.1,
         beta2: float = 0.999,
         frozen_blocks: int = 0,
+        compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none",
         model_class: type[nn.Module] | None = None,
         **decoder: Unpack[ModelArguments],
     ) -> None:
@@ -70,6 +72,7 @@ class LanguageModel(LightningModule):
             raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
         blocks[:frozen_blocks].requires_grad_(False)
         self.num_batches: int | None = None  # None without a Trainer
+        self.compile_mode: str = compile
         self.losses, self.sliding_losses = (CatMetric(nan_strategy="disable") for _ in range(2))
         self.configure_optimizers()  # rejects invalid values before anything is written
         if warmup_steps < 0:
@@ -86,8 +89,10 @@ class LanguageModel(LightningModule):
         return adamw(self.model, settings["learning_rate"], **shared)
 
     def setup(self, stage: str) -> None:
-        """Record the number of accumulated batches per step, before a checkpoint is restored."""
+        """Record the number of accumulated batches per step, before a checkpoint is restored; compile the model."""
         self.num_batches = self.trainer.accumulate_grad_batches
+        if stage == "fit" and self.compile_mode != "none":
+            self.model.compile(mode=self.compile_mode)  # in place: the names of the weights stay the same
 
     def on_train_start(self) -> None:
         """Record the peak learning rates and the number of steps of the run; validate between steps only."""
@@ -185,7 +190,9 @@ class LanguageModel(LightningModule):
             windows: Token ids (B, T + 1).
             num_scored: Number of targets to score at the end of each window; 0 scores all of them.
         """
-        logits, targets = self.model(windows[:, :-1])[:, -num_scored:], windows[:, 1:][:, -num_scored:]
+        runs_eagerly = self.compile_mode != "none" and not self.training  # evaluation is not compiled
+        model = self.model.forward if runs_eagerly else self.model
+        logits, targets = model(windows[:, :-1])[:, -num_scored:], windows[:, 1:][:, -num_scored:]
         return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
 
     def _log_evaluation(self, split: str) -> None:

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
 
 from minillm.checkpoint.validation import Checkpoint, check_tensor
+from minillm.data.datamodule import get_datamodule
 
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
@@ -34,6 +37,27 @@ def convert_batch_counts(checkpoint: dict[str, Any], num_batches: int) -> None:
         num_steps = counts["processed"] // saved
         change = num_steps * num_batches - counts["processed"]
         counts.update({name: count + change for name, count in counts.items()})
+
+
+def check_processes_agree(trainer: Trainer) -> None:
+    """Check that all processes start at the same step of a training on the same text.
+
+    Args:
+        trainer: The Trainer, after a checkpoint is restored.
+
+    Raises:
+        MisconfigurationException: They differ, as on machines that do not share the folder of the run.
+    """
+    if trainer.world_size == 1:
+        return
+    starts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(starts, (trainer.global_step, get_datamodule(trainer).text_sha256))
+    for rank, (step, text) in enumerate(starts):
+        difference = f"starts at step {step}" if step != starts[0][0] else "reads another text"
+        if (step, text) != starts[0]:
+            raise MisconfigurationException(
+                f"rank {rank} {difference}, unlike rank 0: all machines need the run folder and the text"
+            )
 
 
 def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
