@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, StochasticWeightAveraging
 from torch import Tensor
@@ -73,17 +74,19 @@ class Checkpoints(Checkpoint):
         self._last_step = trainer.global_step
         loss: Tensor = outputs["loss"]
         checked = loss.is_cpu or is_logging_step(trainer)  # reading the loss from a GPU waits for its computation
-        if checked and self._in_any_process(trainer, not loss.isfinite()):
+        diverged = checked and not loss.isfinite().item()
+        diverged, stop = _in_any_process(trainer, diverged, self._stop_request.signum is not None)
+        if diverged:
             raise DivergedError(f"the loss is NaN or infinite at {_describe_step(trainer)}")
         batches = trainer.fit_loop.epoch_loop.batch_progress
         ends_epoch = batches.is_last_batch or batches.current.ready == trainer.num_training_batches
         if not validation_follows(trainer) and not ends_epoch:
-            self._save_last_if_due(trainer, pl_module)
+            self._save_last_if_due(trainer, pl_module, stop)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save if due; Lightning would repeat an epoch whose checkpoint was written before its end."""
         if self._completed_step != trainer.global_step:
-            self._save_last_if_due(trainer, pl_module)
+            self._save_last_if_due(trainer, pl_module, *_in_any_process(trainer, self._stop_request.signum is not None))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save `best.ckpt` if `val_loss` is the lowest so far, and `last.ckpt` if due."""
@@ -93,7 +96,7 @@ class Checkpoints(Checkpoint):
         if val_loss < self.best_val_loss:
             self.best_val_loss = val_loss
             self._save(trainer, pl_module, self.run.best)
-        self._save_last_if_due(trainer, pl_module)
+        self._save_last_if_due(trainer, pl_module, *_in_any_process(trainer, self._stop_request.signum is not None))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the weights that StochasticWeightAveraging leaves in the model after the last step to `swa.ckpt`."""
@@ -110,9 +113,8 @@ class Checkpoints(Checkpoint):
         """Restore the previous signal handlers: Lightning does not call `teardown` after an exception."""
         self._stop_request.uninstall()
 
-    def _save_last_if_due(self, trainer: Trainer, module: LightningModule) -> None:
+    def _save_last_if_due(self, trainer: Trainer, module: LightningModule, stop: bool) -> None:
         self._completed_step = trainer.global_step
-        stop = self._in_any_process(trainer, self._stop_request.signum is not None)
         if self.keep_every_n_steps and trainer.global_step % self.keep_every_n_steps == 0:
             self._save(trainer, module, self.run.kept(trainer.global_step))
         if stop or trainer.should_stop or trainer.global_step % self.every_n_train_steps == 0:
@@ -130,10 +132,14 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(path)
             self.newest = path, trainer.global_step
 
-    @staticmethod
-    def _in_any_process(trainer: Trainer, condition: bool) -> bool:
-        """Whether a condition holds in at least one process, so that all processes decide alike."""
-        return bool(trainer.strategy.reduce_boolean_decision(bool(condition), all=False))
+
+def _in_any_process(trainer: Trainer, *conditions: bool) -> list[bool]:
+    """Return which conditions hold in at least one process, so that all processes decide alike: one all-reduce."""
+    if trainer.world_size == 1:
+        return [*conditions]
+    flags = torch.tensor(conditions, dtype=torch.int32, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return [flag.item() > 0 for flag in flags]
 
 
 def _describe_step(trainer: Trainer) -> str:
