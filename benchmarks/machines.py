@@ -12,7 +12,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kill import CONFIG, compare, logged_step
+from processes import free_port
 
 NUM_STEPS = 2000
 FIT = [
@@ -60,9 +60,7 @@ def main() -> None:
 
 def start_machines(workdir: Path) -> list[subprocess.Popen[bytes]]:
     """Start two machines, and return their shells."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     agent = ["torchrun", "--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
     machines: list[subprocess.Popen[bytes]] = []
     for number in range(2):

@@ -47,9 +47,8 @@ def main() -> None:
     for _ in rounds:
         for (num_processes, num_threads), results in cases.items():
             results.append({name: measure(name, num_processes, num_threads) for name in MEASUREMENTS})
-    print(
-        "| processes x threads | windows of each | part | all-reduce | sum | DDP | `fit` |\n|---|---|---|---|---|---|---|"
-    )
+    print("| processes x threads | windows of each | part | all-reduce | sum | DDP | `fit` |")
+    print("|---|---|---|---|---|---|---|")
     for (num_processes, num_threads), results in cases.items():
         part, all_reduce, ddp, fit = (median(result[name] for result in results) for name in MEASUREMENTS)
         times = " | ".join(f"{value:.1f} ms" for value in (part, all_reduce, part + all_reduce, ddp, fit))

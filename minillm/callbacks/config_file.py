@@ -20,10 +20,11 @@ class ConfigFile(Callback):
     Args:
         text: Configuration as YAML.
         resumed_step: Step that the run resumes from.
+        defaults: Configuration of settings that the previous file does not know, as YAML.
     """
 
-    def __init__(self, text: str, resumed_step: int) -> None:
-        self.text = text
+    def __init__(self, text: str, resumed_step: int, defaults: str = "{}") -> None:
+        self.text, self.defaults = text, defaults
         self.resumed_step = resumed_step
         self.path: Path | None = None  # of config.yaml, in the process that writes it
 
@@ -37,7 +38,7 @@ class ConfigFile(Callback):
         if path.exists():
             old = path.read_bytes()
             before, now = ({**config, "format": FORMAT} for config in (read_config(path)[0], yaml.safe_load(self.text)))
-            for change in config_changes(before, now):
+            for change in config_changes(before, now, yaml.safe_load(self.defaults)):
                 print(f"changed from here on: {change}", flush=True)
             if old != self.text.encode():
                 write_atomically(run.config_until(self.resumed_step), old)
@@ -54,14 +55,24 @@ class ConfigFile(Callback):
             write_atomically(self.path, text.encode())
 
 
-def config_changes(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """List the settings that differ between two configurations, one line per setting."""
+def config_changes(
+    before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """List the settings that differ between two configurations, one line per setting.
+
+    Args:
+        before: The previous configuration; a setting that it does not know had its default.
+        now: The present configuration.
+        defaults: The default configuration.
+        prefix: Name of the section, with a dot.
+    """
     changes: list[str] = []
     for name in before | now:
-        old: Any = before.get(name)
+        default: Any = defaults.get(name) if isinstance(defaults, dict) else None
+        old: Any = before.get(name, default)
         new: Any = now.get(name)
         if type(old) is type(new) is dict:
-            changes += config_changes(old, new, f"{prefix}{name}.")
+            changes += config_changes(old, new, default, f"{prefix}{name}.")
         elif old != new:
             changes.append(f"--{prefix}{name} {old} -> {new}")
     return changes

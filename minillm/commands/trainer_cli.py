@@ -115,7 +115,10 @@ class MiniLLMCLI(SettingsCLI):
         if self.resumed_step is not None:  # it has found the learning rate before the first step
             callbacks = [callback for callback in callbacks if not isinstance(callback, LearningRateFinder)]
         if self.command == "fit":
-            config = ConfigFile(self.parser.dump(self.run_config, skip_unset=False), self.resumed_step or 0)
+            texts = [
+                self.parser.dump(config, skip_unset=False) for config in (self.run_config, self.parser.get_defaults())
+            ]
+            config = ConfigFile(texts[0], self.resumed_step or 0, texts[1])
             callbacks += [config, RandomStates(), TrainingMetrics(), FinalValidation(), Overfitting()]
         if self.base is not None:
             callbacks.append(Forgetting(self.base, self.datamodule))
