@@ -68,11 +68,12 @@ def config_changes(
     """
     changes: list[str] = []
     for name in before | now:
-        default: Any = defaults.get(name) if isinstance(defaults, dict) else None
+        default: Any = defaults.get(name)
         old: Any = before.get(name, default)
         new: Any = now.get(name)
         if type(old) is type(new) is dict:
-            changes += config_changes(old, new, default, f"{prefix}{name}.")
+            nested: dict[str, Any] = default if isinstance(default, dict) else {}
+            changes += config_changes(old, new, nested, f"{prefix}{name}.")
         elif old != new:
             changes.append(f"--{prefix}{name} {old} -> {new}")
     return changes
