@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -72,8 +72,8 @@ def config_changes(
         old: Any = before.get(name, default)
         new: Any = now.get(name)
         if type(old) is type(new) is dict:
-            nested: dict[str, Any] = default if isinstance(default, dict) else {}
-            changes += config_changes(old, new, nested, f"{prefix}{name}.")
+            section = cast(dict[str, Any], default) if type(default) is dict else {}
+            changes += config_changes(old, new, section, f"{prefix}{name}.")
         elif old != new:
             changes.append(f"--{prefix}{name} {old} -> {new}")
     return changes
