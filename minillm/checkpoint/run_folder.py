@@ -155,9 +155,10 @@ def checkpoint_files() -> dict[str, CheckpointFile]:
     """Return the checkpoints of all runs by name, such as `minillm/version_0/best`, the newest first."""
     found: dict[str, CheckpointFile] = {}
     for file in RUNS_FOLDER.glob("*/**/checkpoints/*.ckpt"):
-        with suppress(FileNotFoundError):  # replaced or removed in the meantime
+        with suppress(FileNotFoundError, UnicodeEncodeError):  # removed in the meantime, or a name that is not UTF-8
             if is_inside_runs(file):
                 name = (file.parent.parent.relative_to(RUNS_FOLDER) / file.stem).as_posix()
+                name.encode()
                 found[name] = CheckpointFile(file, file.stat().st_mtime_ns)
     return dict(sorted(found.items(), key=lambda item: (item[1].modified_ns, item[0]), reverse=True))
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import socket
-import sys
 from dataclasses import fields
 
 from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
@@ -34,16 +32,17 @@ def run(args: list[str]) -> None:
         path = find_checkpoint(options.ckpt_path)
         load_numpy(path)
         try:
-            from minillm.serve.api import create_app
-            from minillm.serve.server import Server
+            from minillm.serve.api import Access, create_app
+            from minillm.serve.logs import log_to_stderr
+            from minillm.serve.server import BACKLOG, Server, raise_file_limit
         except ModuleNotFoundError as error:
             raise ValueError(f"serve needs {error.name}: pip install 'minillm[web]'") from error
-        server_socket = _listen(options.host, options.port)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("minillm.access").setLevel(logging.INFO)
-    app = create_app(path, limits, key)
+        server_socket = _listen(options.host, options.port, BACKLOG)
+    log_to_stderr()
+    raise_file_limit()
+    access = Access(key, (options.host, *options.allowed_hosts), tuple(options.cors_origin))
     with server_socket:
-        Server(app, SHUTDOWN_SECONDS).run([server_socket])
+        Server(create_app(path, limits, access), SHUTDOWN_SECONDS, limits.keep_alive_seconds).run([server_socket])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +71,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--max_seconds", type=float, default=Limits.max_seconds, help="request timeout in seconds")
     add("--num_workers", type=int, default=Limits.num_workers, help="number of worker processes per model")
+    add(
+        "--keep_alive_seconds",
+        type=int,
+        default=Limits.keep_alive_seconds,
+        help="time after which an idle connection is closed",
+    )
+    add(
+        "--allowed_hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="host names that requests may name, besides localhost, --host and IP addresses",
+    )
+    add(
+        "--cors_origin",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="origins of other sites whose pages may send requests, such as https://example.org",
+    )
     return parser
 
 
@@ -79,12 +98,12 @@ class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
     pass
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
     if not host:
         raise ValueError("--host is empty: pass 127.0.0.1, or 0.0.0.0 to accept connections from other machines")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=backlog)
     except (OSError, OverflowError, TypeError) as error:
         code = getattr(error, "errno", None) or 0
         reason = os.strerror(code) if code > 0 else error

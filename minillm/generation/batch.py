@@ -69,6 +69,12 @@ class ContinuousBatch:
             self._running[index] = self._running[-1]
             self._running.pop()
 
+    def preempt(self, sequence: Sequence) -> None:
+        """Remove a sequence that is added again later, and then gets the tokens that it would have got now."""
+        self.remove(sequence)
+        if len(sequence.window) > self.decoder.config.context_length:
+            sequence.window = sequence.window[-overflow_length(self.decoder) :]
+
     def step(self) -> list[Sequence]:
         """Generate one token for every sequence, except those that still wait for their prefill.
 
@@ -76,8 +82,7 @@ class ContinuousBatch:
             The sequences that have a new token, the last one of their `window`.
         """
         for sequence in [s for s in self._running if len(s.window) > self.decoder.config.context_length]:
-            self.remove(sequence)
-            sequence.window = sequence.window[-overflow_length(self.decoder) :]
+            self.preempt(sequence)
             self._waiting.append(sequence)
         logits: list[Array] = []
         if self._running:

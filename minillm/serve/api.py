@@ -1,25 +1,29 @@
-"""The app: which request is answered by what."""
+"""Application: the routes of the API and the files of the web page."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from minillm import __version__
 from minillm.checkpoint.run_folder import group_by_run
 from minillm.serve import runs
-from minillm.serve.completions import Answer, encode
+from minillm.serve.completions import CompletionTask, decode, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
-from minillm.serve.guard import Guard
+from minillm.serve.guard import RequestGuard
 from minillm.serve.limits import Limits
 from minillm.serve.models import Models
 from minillm.serve.schema import (
@@ -27,7 +31,9 @@ from minillm.serve.schema import (
     AttentionRequest,
     Completion,
     CompletionRequest,
-    ErrorAnswer,
+    Detokenized,
+    DetokenizeRequest,
+    ErrorResponse,
     Health,
     Model,
     ModelDetails,
@@ -35,123 +41,183 @@ from minillm.serve.schema import (
     Run,
     RunDetails,
     RunList,
+    Tokenized,
+    TokenizeRequest,
+    TokenizerInfo,
 )
 
 PAGE = Path(__file__).parent / "page"
+PUBLIC_ROUTES = {"/health"}  # that need no API key, besides the files of the page and the schema
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ErrorAnswer, "description": "The request is wrong."},
-    "5XX": {"model": ErrorAnswer, "description": "It cannot be served now."},
+    "4XX": {"model": ErrorResponse, "description": "The request is wrong."},
+    "5XX": {"model": ErrorResponse, "description": "The request cannot be served now."},
 }
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # no proxy holds events back
 
 
-router = APIRouter(responses=ERRORS)
-
-
-def create_app(ckpt_path: Path, limits: Limits, api_key: str | None = None) -> FastAPI:
-    """The API and the page.
+@dataclass(frozen=True)
+class Access:
+    """Who may send requests.
 
     Args:
-        ckpt_path: The checkpoint that is meant where none is named.
-        limits: How much to take on.
-        api_key: What clients have to show; None: nothing.
+        api_key: Key that clients must send; None if they need none.
+        allowed_hosts: Host names of this server besides `localhost` and IP addresses.
+        cors_origins: Origins of other sites whose pages may send requests.
     """
+
+    api_key: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+
+
+async def require_api_key(request: Request) -> None:
+    """Refuse a request without the API key, unless its route is public."""
+    api_key: str | None = request.app.state.access.api_key
+    if api_key is None or request.scope["route"].path in PUBLIC_ROUTES:
+        return
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secrets.compare_digest(given.encode(), api_key.encode()):
+        message = "this server needs an API key: send the header Authorization: Bearer KEY"
+        raise RefusedError(401, message, code="invalid_api_key")
+
+
+router = APIRouter(responses=ERRORS, dependencies=[Depends(require_api_key)])
+
+
+def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None) -> FastAPI:
+    """Create the application.
+
+    Args:
+        ckpt_path: The default checkpoint.
+        limits: Limits on the load.
+        access: Who may send requests; by default everybody.
+    """
+    access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         app.state.models = Models(ckpt_path, limits)
-        await app.state.models.get()  # loaded before the first request comes
+        await app.state.models.get()  # loaded before the first request
         yield
         await app.state.models.closed()
 
     app = FastAPI(title="MiniLLM", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.limits, app.state.is_stopping = limits, False
-    app.state.answers = set[Answer]()  # that are not finished
-    app.add_middleware(Guard, api_key=api_key)
+    app.state.limits, app.state.access, app.state.is_stopping = limits, access, False
+    app.state.tasks = set[CompletionTask]()  # that are not finished
+    app.add_middleware(RequestGuard, allowed_hosts=access.allowed_hosts, cors_origins=access.cors_origins)
+    if access.cors_origins:  # outside the guard: a preflight has neither key nor body
+        methods, headers = ["GET", "POST"], ["Authorization", "Content-Type"]
+        origins = list(access.cors_origins)
+        app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)
     handle_errors(app)
     app.include_router(router)
-    app.mount("/", StaticFiles(directory=PAGE, html=True))
+    app.router.default = StaticFiles(directory=PAGE, html=True)  # unlike a mount, only for paths without a route
     return app
 
 
 @router.post("/v1/completions", response_model=Completion, responses={200: {"content": {"text/event-stream": {}}}})
-async def complete(wanted: CompletionRequest, request: Request) -> Completion | Response:
-    """Continue a prompt: the whole text, or with `stream` the parts as they are made, as server-sent events."""
+async def complete(body: CompletionRequest, request: Request) -> Completion | Response:
+    """Continue a prompt, with `stream` as server-sent events."""
     state = request.app.state
-    name, engine = await state.models.get(wanted.model)
-    answer = Answer(wanted, name, engine, state.limits.max_seconds, state.answers)
+    name, engine = await state.models.get(body.model)
+    task = CompletionTask(body, name, engine, state.limits.max_seconds, state.tasks)
     if state.is_stopping:
-        raise RefusedError(503, "the server stops")
-    if _num_texts(state.answers) + answer.num_texts > state.limits.max_texts:
-        raise RefusedError(503, "too many texts are being made: try again soon", code="overloaded")
-    answer.begin()
-    if wanted.stream:
-        return AnswerStream(answer)
+        raise RefusedError(503, "the server is stopping")
+    if _num_texts(state.tasks) + task.num_texts > state.limits.max_texts:
+        raise RefusedError(503, "too many texts are being generated: try again soon", code="overloaded")
+    task.start()
+    if body.stream:
+        return CompletionStream(task)
     try:
-        return await _unless_gone(request, answer.whole())
+        return await _unless_disconnected(request, task.result())
     finally:
-        answer.close()
+        task.close()
 
 
-class AnswerStream(StreamingResponse):
-    """The parts of an answer, as they are made.
+class CompletionStream(StreamingResponse):
+    """Server-sent events of a completion.
 
     Args:
-        answer: What is being made.
+        task: The running completion, which is closed at the end.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(_events(answer), media_type="text/event-stream")
-        self._answer = answer
+    def __init__(self, task: CompletionTask) -> None:
+        super().__init__(_events(task), media_type="text/event-stream", headers=STREAM_HEADERS)
+        self._task = task
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the events."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._answer.close()
-
-
-@router.post("/v1/{path:path}", include_in_schema=False)
-async def refuse(path: str) -> None:
-    """What clients of other servers may ask for."""
-    raise RefusedError(404, f"there is no /v1/{path[:100]}: these models continue texts, by /v1/completions")
+            self._task.close()
 
 
 @router.get("/health")
 async def health(request: Request) -> Health:
-    """Whether the service works."""
+    """Report the state of the server."""
     state = request.app.state
-    return Health(status="stopping" if state.is_stopping else "ok", texts=_num_texts(state.answers))
+    return Health(status="stopping" if state.is_stopping else "ok", texts=_num_texts(state.tasks))
 
 
 @router.get("/v1/models")
 async def list_models(request: Request) -> ModelList:
-    """The checkpoints that can be asked for; the default one first."""
+    """List the checkpoints, the default one first."""
     named = request.app.state.models.named()
     return ModelList(data=[Model(id=name, created=one.modified_ns // 10**9) for name, one in named.items()])
 
 
 @router.get("/v1/models/{model:path}")
 async def show_model(model: str, request: Request) -> ModelDetails:
-    """One of them."""
+    """Describe a checkpoint."""
     name, engine = await request.app.state.models.get(model)
     names = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
     sizes = {size: getattr(engine.decoder.config, size) for size in names}
-    return ModelDetails(id=name, created=engine.written // 10**9, **sizes)
+    return ModelDetails(id=name, created=engine.modified_ns // 10**9, **sizes)
+
+
+@router.post("/tokenize")
+async def tokenize(body: TokenizeRequest, request: Request) -> Tokenized:
+    """Convert a text to token ids, as vLLM does."""
+    _, engine = await request.app.state.models.get(body.model)
+    tokenizer = engine.tokenizer
+    ids = encode(tokenizer, body.prompt, "error")[1] if body.prompt else []
+    names = [tokenizer.id_to_token(token) for token in ids] if body.return_token_strs else None
+    length = engine.decoder.config.context_length
+    return Tokenized(count=len(ids), max_model_len=length, tokens=ids, token_strs=names)
+
+
+@router.post("/detokenize")
+async def detokenize(body: DetokenizeRequest, request: Request) -> Detokenized:
+    """Convert token ids to a text, as vLLM does."""
+    _, engine = await request.app.state.models.get(body.model)
+    return Detokenized(prompt=decode(engine.tokenizer, body.tokens, "tokens")[0] if body.tokens else "")
+
+
+@router.get("/tokenizer_info")
+async def tokenizer_info(request: Request) -> TokenizerInfo:
+    """Describe the tokenizer of the default checkpoint, as vLLM does."""
+    _, engine = await request.app.state.models.get()
+    tokenizer = engine.tokenizer
+    name, start = type(tokenizer).__name__, tokenizer.default_prompt
+    length = engine.decoder.config.context_length
+    return TokenizerInfo(
+        tokenizer_class=name, vocab_size=tokenizer.vocab_size, model_max_length=length, bos_token=start, eos_token=start
+    )
 
 
 @router.post("/attention")
-async def show_attention(wanted: AttentionRequest, request: Request) -> Attention:
-    """How much each token of a text looks at those before it, in one head of one layer."""
-    _, engine = await request.app.state.models.get(wanted.model)
+async def show_attention(body: AttentionRequest, request: Request) -> Attention:
+    """Compute the attention weights of one head for a text."""
+    _, engine = await request.app.state.models.get(body.model)
     decoder, tokenizer = engine.decoder, engine.tokenizer
     for name, number in (("layer", decoder.config.num_layers), ("head", decoder.config.num_heads)):
-        if getattr(wanted, name) >= number:
-            raise RefusedError(400, f"{name} must be below {number}, got {getattr(wanted, name)}", name)
-    _, ids = encode(tokenizer, wanted.text, wanted.on_unknown, "text")
+        if getattr(body, name) >= number:
+            raise RefusedError(400, f"{name} must be below {number}, got {getattr(body, name)}", name)
+    _, ids = encode(tokenizer, body.text, body.on_unknown, "text")
     ids = ids[-decoder.config.context_length :]
     _, weights = await asyncio.to_thread(decoder.logits_and_attention, np.array([ids]))
-    rows = weights[wanted.layer, 0, wanted.head].astype(float).round(4).tolist()
+    rows = weights[body.layer, 0, body.head].astype(float).round(4).tolist()
     return Attention(
         tokens=[tokenizer.id_to_token(token) for token in ids], weights=[row[: t + 1] for t, row in enumerate(rows)]
     )
@@ -159,42 +225,46 @@ async def show_attention(wanted: AttentionRequest, request: Request) -> Attentio
 
 @router.get("/runs")
 async def list_runs(request: Request) -> RunList:
-    """The training runs below `lightning_logs/`, the newest first."""
+    """List the training runs below `lightning_logs/`, the newest first."""
     found = group_by_run(request.app.state.models.named())
     return RunList(data=[Run(name=name, checkpoints=checkpoints) for name, checkpoints in found.items()])
 
 
 @router.get("/runs/{name:path}")
 async def show_run(name: str, request: Request) -> RunDetails:
-    """How a run went: its losses, and what the model wrote on the way."""
+    """Return the loss curves and the samples of a training run."""
     if name not in group_by_run(request.app.state.models.named()):
         raise RefusedError(404, f"there is no run {name[:100]!r}: /runs lists them", "name", "run_not_found")
-    return await asyncio.to_thread(runs.details, name)
+    return await asyncio.to_thread(runs.run_details, name)
 
 
-def _num_texts(answers: set[Answer]) -> int:
-    return sum(answer.num_texts for answer in answers)
+def _num_texts(tasks: set[CompletionTask]) -> int:
+    return sum(task.num_texts for task in tasks)
 
 
-async def _events(answer: Answer) -> AsyncIterator[str]:
-    """Server-sent events of the parts of an answer; the last says that it is whole, or what went wrong."""
+async def _events(task: CompletionTask) -> AsyncIterator[str]:
+    """Yield the events of a completion; the last one is [DONE], or an error."""
     try:
-        async for part in answer.parts():
-            yield f"data: {part.model_dump_json()}\n\n"
-        if answer.wants_usage:
-            yield f"data: {answer.summary().model_dump_json()}\n\n"
+        async for part in task.parts():
+            yield _event(part.model_dump())
+        if task.includes_usage:
+            yield _event(task.usage_part().model_dump())
     except RefusedError as error:
-        yield f"data: {error_body(error).model_dump_json()}\n\n"
+        yield _event(error_body(error).model_dump())
     else:
         yield "data: [DONE]\n\n"
 
 
-async def _unless_gone(request: Request, answer: Coroutine[Any, Any, Completion]) -> Completion | Response:
-    """The answer; nothing, if the client leaves before it is there."""
-    making, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+def _event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"  # in ASCII: some clients split lines at U+0085, U+2028 and U+2029
+
+
+async def _unless_disconnected(request: Request, result: Coroutine[Any, Any, Completion]) -> Completion | Response:
+    """Await a completion; return an empty response if the client disconnects first."""
+    waiting, leaving = asyncio.ensure_future(result), asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait((making, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return await making if making.done() else Response(status_code=499)
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return await waiting if waiting.done() else Response(status_code=499)
     finally:
-        making.cancel()
+        waiting.cancel()
         leaving.cancel()

@@ -1,4 +1,4 @@
-"""From a request to texts, part by part as they are made."""
+"""Completion requests: from the request to texts, and their parts as they are generated."""
 
 from __future__ import annotations
 
@@ -14,215 +14,230 @@ from typing import Any
 
 from minillm.generation.generate import encode_prompt
 from minillm.generation.sampling_params import SamplingParams
-from minillm.serve.engine import Engine, Job
+from minillm.serve.engine import Engine, PendingText
 from minillm.serve.errors import RefusedError
 from minillm.serve.logprobs import TokenLogprobs, score
 from minillm.serve.schema import Choice, Completion, CompletionRequest, Logprobs, OnUnknown, Usage
-from minillm.serve.worker import Order, Piece
+from minillm.serve.worker import TextDelta
 from minillm.tokenizer import Tokenizer
 
 
 @dataclass
-class Wanted:
-    """A text that was asked for.
+class RequestedText:
+    """One text of a request.
 
     Args:
-        prompt: What it continues.
-        ids: The same as tokens.
-        seed: What its choices are drawn with.
-        job: What makes it; None: the prompt is all that is wanted.
+        prompt: Text that it continues.
+        ids: Token ids of the prompt.
+        seed: Seed of its random numbers.
+        pending: Its generation; None if only the prompt is requested.
     """
 
     prompt: str
     ids: list[int]
     seed: int
-    job: Job | None
+    pending: PendingText | None
 
 
-class Answer:
-    """What a request asked for, in the making.
+class CompletionTask:
+    """Generation of the texts of a request.
 
     Args:
-        request: What was asked.
-        name: Of the model.
-        engine: Of the model, too.
-        max_seconds: When to give up.
-        unfinished: Where it is found from `begin` to `close`.
+        request: The request.
+        model: Name of the model.
+        engine: Engine of the model.
+        max_seconds: Time until the request is refused.
+        unfinished: Set that the task is in between `start` and `close`.
 
     Raises:
-        RefusedError: The prompt has something that the model does not know.
+        RefusedError: A prompt has a character or a token that is not in the vocabulary.
     """
 
     def __init__(
-        self, request: CompletionRequest, name: str, engine: Engine, max_seconds: float, unfinished: set[Answer]
+        self,
+        request: CompletionRequest,
+        model: str,
+        engine: Engine,
+        max_seconds: float,
+        unfinished: set[CompletionTask],
     ) -> None:
         self._request, self._engine, self._unfinished = request, engine, unfinished
         self._deadline = asyncio.get_running_loop().time() + max_seconds
         self._changed = asyncio.Event()
-        self._is_unwanted = threading.Event()
-        self._about: dict[str, Any] = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
+        self._is_closed = threading.Event()
+        self._header: dict[str, Any] = {"id": f"cmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self._seed = random.randrange(2**32) if request.seed is None else request.seed
-        self._wanted = [wanted for prompt in request.prompts for wanted in self._want(prompt)]
+        self._texts = [text for prompt in request.prompt for text in self._create_texts(prompt)]
 
     @property
     def num_texts(self) -> int:
-        """How many texts were asked for."""
-        return len(self._wanted)
+        """Number of requested texts."""
+        return len(self._texts)
 
     @property
-    def wants_usage(self) -> bool:
-        """Whether a stream is to end with what was used."""
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with the numbers of tokens."""
         return self._request.stream_options.include_usage
 
-    def begin(self) -> None:
-        """Have it made; `close` ends that."""
+    def start(self) -> None:
+        """Start to generate the texts; `close` must follow."""
         self._unfinished.add(self)
-        for wanted in self._wanted:
-            if wanted.job:
-                self._engine.submit(wanted.job)
+        self._engine.submit([text.pending for text in self._texts if text.pending])
 
     def close(self) -> None:
-        """It is all there, or not wanted any more."""
+        """Stop generating the texts."""
         self._unfinished.discard(self)
-        self._is_unwanted.set()
-        for wanted in self._wanted:
-            if wanted.job:
-                self._engine.drop(wanted.job)
+        self._is_closed.set()
+        for text in self._texts:
+            if text.pending:
+                self._engine.cancel(text.pending)
 
-    async def whole(self) -> Completion:
-        """All of it, at once.
+    async def result(self) -> Completion:
+        """Wait for the whole completion.
 
         Raises:
-            RefusedError: It took too long, or the server stops.
+            RefusedError: It takes too long, or a worker ends.
         """
         choices: dict[int, Choice] = {}
         async for part in self.parts():
             for choice in part.choices:
-                so_far = choices.setdefault(choice.index, choice)
-                if so_far is not choice:
-                    so_far.text += choice.text
-                    so_far.finish_reason = choice.finish_reason
-                    if so_far.logprobs and choice.logprobs:
+                whole = choices.setdefault(choice.index, choice)
+                if whole is not choice:
+                    whole.text += choice.text
+                    whole.finish_reason = choice.finish_reason
+                    if whole.logprobs and choice.logprobs:
                         for name in Logprobs.model_fields:
-                            getattr(so_far.logprobs, name).extend(getattr(choice.logprobs, name))
-        return Completion(**self._about, choices=[choices[index] for index in sorted(choices)], usage=self.usage())
+                            getattr(whole.logprobs, name).extend(getattr(choice.logprobs, name))
+        return Completion(**self._header, choices=[choices[index] for index in sorted(choices)], usage=self._usage())
 
     async def parts(self) -> AsyncIterator[Completion]:
-        """The parts of it, as they are made.
+        """Yield parts of the completion as they are generated.
 
         Raises:
-            RefusedError: It took too long, or the server stops.
+            RefusedError: It takes too long, or a worker ends.
         """
         if self._request.echo:
-            async for part in self._echoes():
+            async for part in self._echo_prompts():
                 yield part
-        making = {index: wanted.job for index, wanted in enumerate(self._wanted) if wanted.job}
-        while making:
-            async with self._in_time():
+        generating = {index: text.pending for index, text in enumerate(self._texts) if text.pending}
+        while generating:
+            async with self._deadline_enforced():
                 await self._changed.wait()
             self._changed.clear()
-            for index, job in list(making.items()):
-                if job.is_lost:
-                    raise RefusedError(503, "the server stops, or has a defect: its log says more")
-                piece = job.take()
-                if piece.text or piece.logprobs or piece.finish_reason:
-                    yield self._part(index, piece, len(self._wanted[index].prompt) if self._request.echo else 0)
-                if piece.finish_reason:
-                    del making[index]
+            for index, pending in list(generating.items()):
+                if pending.is_lost:
+                    raise RefusedError(503, "the server is stopping, or a worker process ended: try again")
+                delta = pending.take()
+                if delta.text or delta.logprobs or delta.finish_reason:
+                    yield self._part(index, delta, len(self._texts[index].prompt) if self._request.echo else 0)
+                if delta.finish_reason:
+                    del generating[index]
 
-    def usage(self) -> Usage:
-        """What was read and made so far."""
-        read = sum(len(wanted.ids) for wanted in self._wanted) // self._request.n
-        made = sum(wanted.job.num_tokens for wanted in self._wanted if wanted.job)
-        return Usage(prompt_tokens=read, completion_tokens=made, total_tokens=read + made)
+    def usage_part(self) -> Completion:
+        """Return the part with the numbers of tokens."""
+        return Completion(**self._header, choices=[], usage=self._usage())
 
-    def summary(self) -> Completion:
-        """The part that says what was used."""
-        return Completion(**self._about, choices=[], usage=self.usage())
+    def _usage(self) -> Usage:
+        num_read = sum(len(text.ids) for text in self._texts) // self._request.n
+        num_generated = sum(text.pending.num_tokens for text in self._texts if text.pending)
+        return Usage(prompt_tokens=num_read, completion_tokens=num_generated, total_tokens=num_read + num_generated)
 
-    def _want(self, prompt: str | list[int]) -> Iterator[Wanted]:
+    def _create_texts(self, prompt: str | list[int]) -> Iterator[RequestedText]:
         request, tokenizer = self._request, self._engine.tokenizer
-        text, ids = (
-            encode(tokenizer, prompt, request.on_unknown) if isinstance(prompt, str) else decode(tokenizer, prompt)
-        )
+        is_text = isinstance(prompt, str)
+        text, ids = encode(tokenizer, prompt, request.on_unknown) if is_text else decode(tokenizer, prompt)
         top_p = None if request.top_p == 1 else request.top_p
-        stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
         for seed in range(self._seed, self._seed + request.n):
-            job = None
+            pending = None
             if request.max_tokens:
-                settings = SamplingParams(request.max_tokens, request.temperature, request.top_k, top_p, seed, stop)
-                job = Job(Order(ids, settings, request.logprobs, request.processed_logprobs), self._changed)
-            yield Wanted(text, ids, seed, job)
+                sampling = request.temperature, request.top_k, top_p
+                params = SamplingParams(request.max_tokens, *sampling, seed, tuple(request.stop))
+                pending = PendingText(ids, params, request.logprobs, request.processed_logprobs, self._changed)
+            yield RequestedText(text, ids, seed, pending)
 
-    async def _echoes(self) -> AsyncIterator[Completion]:
-        """The prompts, as the beginnings of the texts."""
+    async def _echo_prompts(self) -> AsyncIterator[Completion]:
+        """Yield the prompts as the first parts of their texts."""
         logprobs: list[TokenLogprobs] = []
-        for index, wanted in enumerate(self._wanted):
+        for index, text in enumerate(self._texts):
             if self._request.logprobs is not None and index % self._request.n == 0:
                 logprobs = []
-                if wanted.prompt:  # the tokens of an empty prompt are not its own
-                    async with self._in_time(), self._engine.scoring:
-                        logprobs = await asyncio.to_thread(self._score, wanted.ids)
-            echo = Piece(wanted.prompt, logprobs=logprobs, finish_reason=None if wanted.job else "length")
-            yield self._part(index, echo, 0)
+                if text.prompt:  # the tokens of an empty prompt are not part of the text
+                    async with self._deadline_enforced(), self._engine.scoring:
+                        logprobs = await asyncio.to_thread(self._score, text.ids)
+            delta = TextDelta(text.prompt, logprobs=logprobs, finish_reason=None if text.pending else "length")
+            yield self._part(index, delta, 0)
 
     def _score(self, ids: list[int]) -> list[TokenLogprobs]:
-        found: list[TokenLogprobs] = []
-        for about in score(self._engine.decoder, self._engine.tokenizer, ids, self._request.logprobs or 0):
-            if self._is_unwanted.is_set():
+        scored: list[TokenLogprobs] = []
+        for logprobs in score(self._engine.decoder, self._engine.tokenizer, ids, self._request.logprobs or 0):
+            if self._is_closed.is_set():
                 break
-            found.append(about)
-        return found
+            scored.append(logprobs)
+        return scored
 
     @asynccontextmanager
-    async def _in_time(self) -> AsyncGenerator[None]:
+    async def _deadline_enforced(self) -> AsyncGenerator[None]:
         try:
             if asyncio.get_running_loop().time() > self._deadline:
                 raise TimeoutError
             async with asyncio.timeout_at(self._deadline):
                 yield
         except TimeoutError:
-            raise RefusedError(504, "not done in time: ask for less", code="deadline_exceeded") from None
+            message = "the request takes too long: ask for fewer or shorter texts"
+            raise RefusedError(504, message, code="deadline_exceeded") from None
 
-    def _part(self, index: int, piece: Piece, offset: int) -> Completion:
-        seed = self._wanted[index].seed
-        choice = Choice(index=index, text=piece.text, finish_reason=piece.finish_reason, seed=seed)
+    def _part(self, index: int, delta: TextDelta, offset: int) -> Completion:
+        seed = self._texts[index].seed
+        choice = Choice(index=index, text=delta.text, finish_reason=delta.finish_reason, seed=seed)
         if self._request.logprobs is not None:
             choice.logprobs = Logprobs(
-                tokens=[about.token for about in piece.logprobs],
-                token_logprobs=[about.logprob for about in piece.logprobs],
-                top_logprobs=[about.top for about in piece.logprobs],
-                text_offset=[about.offset + offset for about in piece.logprobs],
+                tokens=[token.token for token in delta.logprobs],
+                token_logprobs=[token.logprob for token in delta.logprobs],
+                top_logprobs=[token.top for token in delta.logprobs],
+                text_offset=[token.offset + offset for token in delta.logprobs],
             )
-        return Completion(**self._about, choices=[choice])
+        return Completion(**self._header, choices=[choice])
 
 
 def encode(tokenizer: Tokenizer, text: str, on_unknown: OnUnknown, param: str = "prompt") -> tuple[str, list[int]]:
-    """The text as the model can read it, and its tokens.
+    """Encode a text.
 
     Args:
-        tokenizer: The model's.
-        text: What was sent.
-        on_unknown: What to do about characters that the model does not know.
-        param: The field that it was sent in.
+        tokenizer: Tokenizer of the model.
+        text: The text.
+        on_unknown: Treatment of characters that are not in the vocabulary.
+        param: Name of the request's field.
+
+    Returns:
+        The text without unknown characters, and its token ids.
 
     Raises:
-        RefusedError: It has a character that the model does not know, and that is an error.
+        RefusedError: It has an unknown character, and `on_unknown` is `error`.
     """
     if on_unknown != "error":
         text = tokenizer.handle_unknown(text, replace=on_unknown == "replace")
     try:
         return text, encode_prompt(tokenizer, text)
     except ValueError as error:
-        raise RefusedError(400, f"{error}; on_unknown can skip or replace it", param, "unknown_character") from None
+        message = f"{error}; on_unknown can skip or replace it"
+        raise RefusedError(400, message, param, "unknown_character") from None
 
 
-def decode(tokenizer: Tokenizer, ids: list[int]) -> tuple[str, list[int]]:
-    """The text of some tokens, and these.
+def decode(tokenizer: Tokenizer, ids: list[int], param: str = "prompt") -> tuple[str, list[int]]:
+    """Decode token ids.
+
+    Args:
+        tokenizer: Tokenizer of the model.
+        ids: At least one token id.
+        param: Name of the request's field.
+
+    Returns:
+        The text, and the token ids.
 
     Raises:
-        RefusedError: The model has fewer tokens.
+        RefusedError: A token id is not in the vocabulary.
     """
     if max(ids) >= tokenizer.vocab_size:
-        raise RefusedError(400, f"token {max(ids)} is not among the {tokenizer.vocab_size} of the model", "prompt")
+        message = f"token {max(ids)} is not in the vocabulary of {tokenizer.vocab_size} tokens"
+        raise RefusedError(400, message, param, "unknown_token")
     return tokenizer.decode(ids), ids

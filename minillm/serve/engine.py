@@ -1,211 +1,249 @@
-"""A model that answers requests: it knows the words here, and has its texts made by workers."""
+"""Inference engine: a loaded model and the worker processes that generate its texts."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
-import sys
-from asyncio import StreamReader, StreamWriter
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import logging
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.sampling_params import SamplingParams
 from minillm.serve.limits import Limits
-from minillm.serve.logprobs import TokenLogprobs
-from minillm.serve.worker import Order, Piece
+from minillm.serve.worker import TextDelta, TextRequest, run_worker
 from minillm.tokenizer import Tokenizer
 
-MOST_NEWS = 2**26  # bytes of a line from a worker
-END_SECONDS = 5.0  # that a worker may take to end
+END_TIMEOUT_SECONDS = 5.0  # for a worker to end before it is killed
+
+_errors = logging.getLogger("minillm.errors")
 
 
-class Job:
-    """A text that somebody waits for.
+@dataclass(eq=False)
+class PendingText:
+    """Text that a request waits for.
 
     Args:
-        order: What is wanted.
-        changed: Is set when there is something new; several jobs may share it.
+        prompt: Token ids.
+        params: Sampling parameters.
+        num_logprobs: As for `TextRequest`.
+        processed_logprobs: As for `TextRequest`.
+        changed: Event to set when there is a new delta; the texts of a request share it.
     """
 
-    def __init__(self, order: Order, changed: asyncio.Event) -> None:
-        self.order, self.changed = order, changed
-        self.num_tokens = 0
-        self.is_lost = False  # nobody makes it any more
-        self._news = Piece()
+    prompt: list[int]
+    params: SamplingParams
+    num_logprobs: int | None
+    processed_logprobs: bool
+    changed: asyncio.Event
+    num_tokens: int = 0
+    is_lost: bool = False  # the worker has ended
+    _delta: TextDelta = field(default_factory=TextDelta)
 
-    def take(self) -> Piece:
-        """What is new since the last time."""
-        news, self._news = self._news, Piece()
-        return news
+    def take(self) -> TextDelta:
+        """Return and clear what is new."""
+        delta, self._delta = self._delta, TextDelta()
+        return delta
 
-    def add(self, piece: Piece) -> None:
-        """There is something new."""
-        self.num_tokens += piece.num_tokens
-        self._news.text += piece.text
-        self._news.logprobs += piece.logprobs
-        self._news.finish_reason = piece.finish_reason
+    def add(self, delta: TextDelta) -> None:
+        """Add a delta of the worker."""
+        self.num_tokens += delta.num_tokens
+        self._delta.text += delta.text
+        self._delta.logprobs += delta.logprobs
+        self._delta.finish_reason = delta.finish_reason
         self.changed.set()
 
     def lose(self) -> None:
-        """There will be nothing new."""
+        """Report that there will be no further delta."""
         self.is_lost = True
         self.changed.set()
 
 
 class WorkerProcess:
-    """A worker, as seen from here.
+    """Worker process, seen from the server.
 
     Args:
-        process: What it runs in.
-        orders: What it reads.
-        news: What it writes.
+        process: The process.
+        connection: Connection to it.
+        on_end: Called in the event loop when it has ended.
     """
 
-    def __init__(self, process: Process, orders: StreamWriter, news: StreamReader) -> None:
-        self._process, self._orders = process, orders
-        self.jobs: dict[int, Job] = {}
+    def __init__(self, process: BaseProcess, connection: Connection, on_end: Callable[[Self], None]) -> None:
+        self.process, self._connection, self._on_end = process, connection, on_end
+        self.texts: dict[int, PendingText] = {}
+        self.is_alive = True
         self._numbers = itertools.count()
-        self._listening = asyncio.create_task(self._listen(news))
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._receive, args=(loop,), daemon=True).start()
 
     @classmethod
-    async def start(cls, file: Path, max_batch_size: int) -> Self:
-        """Begin, and wait until it has loaded the model.
+    async def start(cls, file: Path, max_batch_size: int, on_end: Callable[[Self], None]) -> Self:
+        """Start a process, and wait until it has loaded the model.
 
         Raises:
-            OSError: It cannot run.
+            OSError: It cannot be started.
         """
-        environment = {"OPENBLAS_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        words = [sys.executable, "-P", "-m", "minillm.serve.worker", str(file.absolute()), str(max_batch_size)]
-        process = await asyncio.create_subprocess_exec(
-            *words, stdin=PIPE, stdout=PIPE, env=environment, limit=MOST_NEWS
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if not await process.stdout.readline():
-            await process.wait()
-            raise OSError("a process for it does not start; the log says more")
-        return cls(process, process.stdin, process.stdout)
+        context = multiprocessing.get_context("spawn")
+        connection, other = context.Pipe()
+        process = context.Process(target=run_worker, args=(other, file.absolute(), max_batch_size), daemon=True)
+        await asyncio.to_thread(process.start)
+        other.close()
+        try:
+            await asyncio.to_thread(connection.recv)
+        except EOFError:
+            raise OSError("its worker process does not start: the log has the details") from None
+        return cls(process, connection, on_end)
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it works."""
-        return not self._listening.done()
-
-    def submit(self, job: Job, context_length: int) -> None:
-        """Have a text made."""
-        if not self.is_alive:
-            job.lose()
-            return
+    def submit(self, text: PendingText, group: int, context_length: int) -> None:
+        """Generate a text."""
         number = next(self._numbers)
-        self.jobs[number] = job
-        self._send(asdict(replace(job.order, number=number, prompt=job.order.prompt[-context_length:])))
+        self.texts[number] = text
+        settings = text.params, text.num_logprobs, text.processed_logprobs
+        self._send(TextRequest(number, group, text.prompt[-context_length:], *settings))
 
-    def drop(self, job: Job) -> None:
-        """Do not make it, if it is in the making."""
-        for number in [number for number, other in self.jobs.items() if other is job]:
-            del self.jobs[number]
-            self._send({"drop": number})
+    def cancel(self, text: PendingText) -> None:
+        """Stop generating a text."""
+        for number in [number for number, other in self.texts.items() if other is text]:
+            del self.texts[number]
+            self._send(number)
 
     def close(self) -> None:
-        """Have it end soon, with what it does unfinished."""
-        self._orders.close()
+        """End the process soon, without completing its texts."""
+        self._send(None)
 
     async def closed(self) -> None:
-        """Wait for its end, but not for long."""
+        """Wait for the end of the process; kill it after a timeout."""
         self.close()
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await self._listening
-        except TimeoutError:
-            self._process.kill()
-        await self._process.wait()
+        await asyncio.to_thread(self.process.join, END_TIMEOUT_SECONDS)
+        if self.process.is_alive():
+            self.process.kill()
+            await asyncio.to_thread(self.process.join)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        self._orders.write(json.dumps(message).encode() + b"\n")
+    def _send(self, message: TextRequest | int | None) -> None:
+        with suppress(OSError):  # it has ended, which `_receive` notices
+            self._connection.send(message)
 
-    async def _listen(self, news: StreamReader) -> None:
-        try:
-            async for line in news:
-                for number, about in json.loads(line).items():
-                    if job := self.jobs.get(int(number)):
-                        about["logprobs"] = [TokenLogprobs(**token) for token in about["logprobs"]]
-                        job.add(Piece(**about))
-                        if about["finish_reason"]:
-                            del self.jobs[int(number)]
-        finally:  # it was told to end, or has a defect, which the log shows
-            for job in self.jobs.values():
-                job.lose()
-            self.jobs.clear()
+    def _receive(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the event loop is closed
+            with suppress(EOFError, OSError):
+                while True:
+                    loop.call_soon_threadsafe(self._deliver, self._connection.recv())
+            loop.call_soon_threadsafe(self._end)
+
+    def _deliver(self, deltas: dict[int, TextDelta]) -> None:
+        for number, delta in deltas.items():
+            if text := self.texts.get(number):
+                text.add(delta)
+                if delta.finish_reason:
+                    del self.texts[number]
+
+    def _end(self) -> None:
+        self.is_alive = False
+        for text in self.texts.values():
+            text.lose()
+        self.texts.clear()
+        self._on_end(self)
 
 
 class Engine:
-    """A model that answers requests.
+    """Loaded model with its workers. A worker that ends unexpectedly is replaced, and only its texts are lost.
 
     Args:
+        file: The checkpoint.
+        modified_ns: Modification time of the checkpoint, in nanoseconds.
         decoder: The model.
         tokenizer: Its tokenizer.
-        workers: What makes its texts.
-        written: When its checkpoint was written, in nanoseconds.
     """
 
-    def __init__(
-        self, decoder: NumpyDecoder, tokenizer: Tokenizer, workers: Sequence[WorkerProcess], written: int
-    ) -> None:
-        self.decoder, self.tokenizer, self.written = decoder, tokenizer, written
-        self.scoring = asyncio.Semaphore()  # texts are read one at a time
-        self._workers = workers
+    def __init__(self, file: Path, modified_ns: int, decoder: NumpyDecoder, tokenizer: Tokenizer) -> None:
+        self.file, self.modified_ns, self.decoder, self.tokenizer = file, modified_ns, decoder, tokenizer
+        self.scoring = asyncio.Semaphore()  # prompts are scored one at a time
+        self.workers: list[WorkerProcess] = []
+        self._groups = itertools.count()
+        self._is_closing = False
+        self._batch_sizes: dict[WorkerProcess, int] = {}
+        self._replacing: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def load(cls, file: Path, written: int, limits: Limits) -> Self:
-        """Load a checkpoint.
-
-        Args:
-            file: The checkpoint.
-            written: When, in nanoseconds.
-            limits: How much to take on.
+    async def load(cls, file: Path, modified_ns: int, limits: Limits) -> Self:
+        """Load a checkpoint, and start its workers.
 
         Raises:
-            ValueError: It cannot be used.
-            OSError: It cannot be read, or a worker cannot run.
+            ValueError: It is not a valid checkpoint.
+            OSError: It cannot be read, or a worker cannot be started.
         """
         decoder, tokenizer, _ = await asyncio.to_thread(load_numpy, file)
-        starting = [asyncio.create_task(WorkerProcess.start(file, size)) for size in limits.batch_sizes]
-        await asyncio.wait(starting)
-        if failed := [task.exception() for task in starting if task.exception()]:
-            await asyncio.gather(*(task.result().closed() for task in starting if not task.exception()))
-            raise OSError(str(failed[0]))
-        return cls(decoder, tokenizer, [task.result() for task in starting], written)
+        engine = cls(file, modified_ns, decoder, tokenizer)
+        started = await asyncio.gather(*map(engine._start_worker, limits.batch_sizes), return_exceptions=True)
+        if failed := [result for result in started if isinstance(result, BaseException)]:
+            await engine.closed()
+            raise failed[0]
+        return engine
 
     @property
     def num_texts(self) -> int:
-        """Texts that are being made or wait for their turn."""
-        return sum(len(worker.jobs) for worker in self._workers)
+        """Number of texts that are being generated or wait for it."""
+        return sum(len(worker.texts) for worker in self.workers)
 
     @property
     def is_alive(self) -> bool:
-        """Whether all workers work."""
-        return all(worker.is_alive for worker in self._workers)
+        """Whether there is a worker."""
+        return bool(self.workers)
 
-    def submit(self, job: Job) -> None:
-        """Have a text made, by who has the least to do."""
-        min(self._workers, key=lambda worker: len(worker.jobs)).submit(job, self.decoder.config.context_length)
+    def submit(self, texts: Iterable[PendingText]) -> None:
+        """Generate the texts of a request, each by the worker with the fewest texts."""
+        group = next(self._groups)
+        for text in texts:
+            if self.workers:
+                worker = min(self.workers, key=lambda worker: len(worker.texts))
+                worker.submit(text, group, self.decoder.config.context_length)
+            else:
+                text.lose()
 
-    def drop(self, job: Job) -> None:
-        """A text is not wanted any more."""
-        for worker in self._workers:
-            worker.drop(job)
+    def cancel(self, text: PendingText) -> None:
+        """Stop generating a text."""
+        for worker in self.workers:
+            worker.cancel(text)
 
     def close(self) -> None:
-        """Have the workers end soon, with texts unfinished."""
-        for worker in self._workers:
+        """End the workers soon, without completing their texts."""
+        self._is_closing = True
+        for worker in self.workers:
             worker.close()
 
     async def closed(self) -> None:
-        """Wait for their end."""
-        await asyncio.gather(*(worker.closed() for worker in self._workers))
+        """Wait for the end of the workers."""
+        self.close()
+        await asyncio.gather(*self._replacing)
+        await asyncio.gather(*(worker.closed() for worker in [*self._batch_sizes]))
+
+    async def _start_worker(self, max_batch_size: int) -> None:
+        worker = await WorkerProcess.start(self.file, max_batch_size, self._remove_worker)
+        self._batch_sizes[worker] = max_batch_size
+        self.workers.append(worker)
+        if self._is_closing:
+            worker.close()
+
+    def _remove_worker(self, worker: WorkerProcess) -> None:
+        self.workers.remove(worker)
+        if not self._is_closing:
+            task = asyncio.create_task(self._replace_worker(worker))
+            self._replacing.add(task)
+            task.add_done_callback(self._replacing.discard)
+
+    async def _replace_worker(self, worker: WorkerProcess) -> None:
+        await worker.closed()
+        code = worker.process.exitcode
+        _errors.error("worker process %d of %s ended with exit code %s", worker.process.pid, self.file, code)
+        try:
+            await self._start_worker(self._batch_sizes.pop(worker))
+        except OSError as error:
+            _errors.error("no worker in its place: %s", error)

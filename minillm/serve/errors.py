@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from minillm.serve.schema import ErrorAnswer, ErrorDetails
+from minillm.serve.schema import ErrorDetails, ErrorResponse
 
 HEADERS = {
-    408: {"Connection": "close"},  # what still comes of these is not listened to
+    401: {"WWW-Authenticate": "Bearer"},
+    408: {"Connection": "close"},  # the rest of the request is not read
     413: {"Connection": "close"},
     503: {"Retry-After": "1"},  # seconds
     504: {"X-Should-Retry": "false"},  # it would take as long again
@@ -21,10 +24,10 @@ class RefusedError(HTTPException):
     """A request that is not served.
 
     Args:
-        status: The HTTP status.
-        message: What is the matter, and what to do.
-        param: The field that is wrong.
-        code: The same for programs.
+        status: HTTP status.
+        message: What is wrong, and what to do.
+        param: Name of the wrong field.
+        code: Machine-readable error code.
     """
 
     def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None) -> None:
@@ -32,35 +35,41 @@ class RefusedError(HTTPException):
         self.param, self.code = param, code
 
 
-def error_body(error: HTTPException) -> ErrorAnswer:
-    """What says to a client what went wrong."""
+def error_body(error: HTTPException) -> ErrorResponse:
+    """Return the body of an error response."""
     status = error.status_code
     kind = "server_error" if status >= 500 else "invalid_request_error"
     param, code = getattr(error, "param", None), getattr(error, "code", None)
-    return ErrorAnswer(error=ErrorDetails(message=str(error.detail), type=kind, param=param, code=code))
+    return ErrorResponse(error=ErrorDetails(message=str(error.detail), type=kind, param=param, code=code))
 
 
 def error_response(error: HTTPException) -> JSONResponse:
-    """The response to a request that is not served."""
+    """Return an error response."""
     return JSONResponse(error_body(error).model_dump(), error.status_code, headers=dict(error.headers or {}))
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Have every error of an app answered in one shape."""
+    """Answer every error of an application with an error response."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        path = request.url.path[:100]
+        if error.status_code == 405 and not (error.headers or {}).get("Allow"):  # of static files, which do not exist
+            error = RefusedError(404, "Not Found")
+        if error.status_code == 404 and error.detail == "Not Found":
+            hint = "; these models continue texts: POST /v1/completions" if path.startswith("/v1/") else ""
+            error = RefusedError(404, f"there is no {path}{hint}")
         return error_response(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]  # without what was sent: that may be anything
-        place = [str(part)[:100] for part in first["loc"][1:] if isinstance(part, str)]
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "there is no such field"
-        if first["type"] == "model_attributes_type":  # also if it was sent as something else than JSON
-            message = "send a JSON object, with Content-Type: application/json"
-        return error_response(
-            RefusedError(400, f"{place[0]!r}: {message}", place[0]) if place else RefusedError(400, f"body: {message}")
-        )
+        return error_response(_describe(error.errors()[0]))
+
+
+def _describe(first: dict[str, Any]) -> RefusedError:
+    """Describe the first validation error, without the value, which may be large."""
+    path = [str(part)[:100] for part in first["loc"][1:] if isinstance(part, str)]
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_attributes_type":
+        message = "send a JSON object"
+    return RefusedError(400, f"{path[0]!r}: {message}", path[0]) if path else RefusedError(400, f"body: {message}")

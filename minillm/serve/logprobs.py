@@ -17,13 +17,13 @@ from minillm.tokenizer import Tokenizer
 
 @dataclass
 class TokenLogprobs:
-    """A token, where it stands, and how likely it and others were there.
+    """Log probabilities at one position of a text.
 
     Args:
-        token: What it stands for.
-        offset: Characters of the text before it.
-        logprob: Natural logarithm of its probability; None where nothing comes before it.
-        top: The same of the likeliest tokens.
+        token: Text of the token at this position.
+        offset: Number of characters before it.
+        logprob: Natural logarithm of its probability; None without context.
+        top: Log probabilities of the most probable tokens, and of this one.
     """
 
     token: str
@@ -32,50 +32,50 @@ class TokenLogprobs:
     top: dict[str, float] | None = None
 
 
-class Pending:
-    """The log-probabilities of a text's tokens, each held back until its characters are shown.
+class PendingLogprobs:
+    """Log probabilities of a text's tokens, each kept until its characters are sent.
 
     Args:
-        tokenizer: What the tokens mean.
-        settings: How they are chosen.
-        count: How many of the likeliest to report.
-        processed: Report what the token is drawn from, after temperature and filters, and not what the model says.
+        tokenizer: Tokenizer of the model.
+        params: Sampling parameters of the text.
+        count: Number of most probable tokens to report.
+        processed: Report the distribution that the token was drawn from instead of the model's.
     """
 
-    def __init__(self, tokenizer: Tokenizer, settings: SamplingParams, count: int, processed: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, params: SamplingParams, count: int, processed: bool) -> None:
         self._tokenizer, self._count = tokenizer, count
-        self._choice = (settings.temperature, settings.top_k, settings.top_p) if processed else (1.0, None, None)
+        self._sampling = (params.temperature, params.top_k, params.top_p) if processed else (1.0, None, None)
         self._decode = tokenizer.incremental_decoder()
-        self._waiting: deque[tuple[int, TokenLogprobs]] = deque()  # with the characters up to its end
-        self._num_chars = self._num_shown = 0
+        self._waiting: deque[tuple[int, TokenLogprobs]] = deque()  # with the number of characters up to its end
+        self._num_chars = self._num_sent = 0
 
     def add(self, token: int, logits: Array) -> None:
-        """Take the next token and the scores (V,) that it was chosen by."""
-        about = describe(self._tokenizer, token, probabilities(logits[None], *self._choice)[0], self._count)
+        """Add a token and the logits (V,) that it was sampled from."""
+        about = token_logprobs(self._tokenizer, token, probabilities(logits[None], *self._sampling)[0], self._count)
         about.offset = self._num_chars
         self._num_chars += len(self._decode(token))
         self._waiting.append((self._num_chars, about))
 
-    def shown(self, num_chars: int) -> list[TokenLogprobs]:
-        """That many more characters are shown: the tokens that end there or before."""
-        self._num_shown += num_chars
+    def take(self, num_chars: int) -> list[TokenLogprobs]:
+        """Return the tokens that end within the next characters to send."""
+        self._num_sent += num_chars
         ready: list[TokenLogprobs] = []
-        while self._waiting and self._waiting[0][0] <= self._num_shown:
+        while self._waiting and self._waiting[0][0] <= self._num_sent:
             ready.append(self._waiting.popleft()[1])
         return ready
 
 
 def score(decoder: NumpyDecoder, tokenizer: Tokenizer, ids: Sequence[int], count: int) -> Iterator[TokenLogprobs]:
-    """How likely each token of a text is after those before it.
+    """Yield the log probability of each token of a text.
 
-    A text longer than the context is read in windows that overlap by half, so that every token but the first ones is
-    seen after at least half a context.
+    A text longer than the context is scored in windows that overlap by half: every token except the first ones has at
+    least half a context before it.
 
     Args:
         decoder: The model.
         tokenizer: Its tokenizer.
-        ids: The text.
-        count: How many of the likeliest tokens to report.
+        ids: Token ids of the text.
+        count: Number of most probable tokens to report.
     """
     decode, offset, scored = tokenizer.incremental_decoder(), 0, 1
     if ids:
@@ -89,15 +89,15 @@ def score(decoder: NumpyDecoder, tokenizer: Tokenizer, ids: Sequence[int], count
         logits, _ = decoder.logits_and_attention(np.array([window[:-1]]))
         new = slice(scored - 1 - begin, None)
         for token, likely in zip(window[scored - begin :], probabilities(logits[0, new]), strict=True):
-            about = describe(tokenizer, token, likely, count)
+            about = token_logprobs(tokenizer, token, likely, count)
             about.offset = offset
             offset += len(decode(token))
             yield about
         scored = begin + len(window)
 
 
-def describe(tokenizer: Tokenizer, token: int, likely: Array, count: int) -> TokenLogprobs:
-    """Name a token, and with it the likeliest ones in its place, of probabilities (V,)."""
+def token_logprobs(tokenizer: Tokenizer, token: int, likely: Array, count: int) -> TokenLogprobs:
+    """Return the log probabilities of a token and of the most probable ones, given probabilities (V,)."""
     with np.errstate(divide="ignore"):
         logprobs = np.maximum(np.log(likely), -9999.0)  # JSON has no infinity
     largest = np.argsort(-likely, kind="stable")[:count]

@@ -1,4 +1,4 @@
-"""The models that can be talked to, each loaded when it is first asked for."""
+"""Models that the server offers, each loaded at its first request."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import math
 import time
 from pathlib import Path
 
-from minillm.checkpoint.run_folder import CheckpointFile, checkpoint_files
+from minillm.checkpoint.run_folder import CheckpointFile, checkpoint_files, is_inside_runs
 from minillm.serve.engine import Engine
 from minillm.serve.errors import RefusedError
 from minillm.serve.limits import Limits
 
-MOST_LOADED = 4
-FRESH = 1.0  # seconds for which the list of checkpoints is taken as it is
+MAX_LOADED = 4
+LIST_SECONDS = 1.0  # for which the list of checkpoints is cached
 
 
 class Models:
-    """Checkpoints by name, and the engines of those in use.
+    """Checkpoints by name, and the engines of the loaded ones.
 
     Args:
-        default: The checkpoint that is meant where none is named.
-        limits: How much each takes on.
+        default: The default checkpoint.
+        limits: Limits of each engine.
     """
 
     def __init__(self, default: Path, limits: Limits) -> None:
         self._default, self._limits = default, limits
         self._engines: dict[Path, Engine] = {}  # the least recently used first
-        self._retired: list[Engine] = []  # they finish what they have begun
+        self._retired: list[Engine] = []  # they complete their texts
         self._loading = asyncio.Lock()
         self._listed: dict[str, CheckpointFile] = {}
         self._listed_at = -math.inf
 
     def named(self) -> dict[str, CheckpointFile]:
-        """Every checkpoint by its name; the default one first."""
-        if time.monotonic() - self._listed_at > FRESH:
+        """Return the checkpoints by name, the default one first."""
+        if time.monotonic() - self._listed_at > LIST_SECONDS:
             found = checkpoint_files()
             default = {name: one for name, one in found.items() if one.file.absolute() == self._default.absolute()}
             self._listed = (default or {self._default.stem: CheckpointFile(self._default, 0)}) | found
@@ -42,23 +42,25 @@ class Models:
         return self._listed
 
     async def get(self, name: str = "") -> tuple[str, Engine]:
-        """The engine of a model, by its name; that of the default one, if it is empty.
+        """Return the name and the engine of a model, by default of the default checkpoint.
 
         Raises:
-            RefusedError: There is no such model, it cannot be read, or too many others are in use.
+            RefusedError: There is no such model, it cannot be loaded, or too many others are in use.
         """
         name = name or next(iter(self._listed or self.named()))
-        checkpoint = self._listed.get(name) or self.named().get(name)  # to look at every file takes a while
+        checkpoint = self._listed.get(name) or self.named().get(name)  # listing all files takes a while
         if checkpoint is None:
             message = f"there is no model {name[:100]!r}: /v1/models lists them"
             raise RefusedError(404, message, "model", "model_not_found")
         file = checkpoint.file
         try:
-            written = file.stat().st_mtime_ns  # a run that goes on writes its checkpoints anew
-            if not self._has(file, written):
+            if file != self._default and not is_inside_runs(file):  # replaced by a link since it was listed
+                raise ValueError(f"{file} is not a file inside the runs folder")
+            modified_ns = file.stat().st_mtime_ns  # a run that is training replaces its checkpoints
+            if not self._has(file, modified_ns):
                 async with self._loading:
-                    if not self._has(file, written):
-                        await self._load(file, written)
+                    if not self._has(file, modified_ns):
+                        await self._load(file, modified_ns)
         except (ValueError, FileNotFoundError) as error:
             raise RefusedError(404, f"model {name!r} cannot be read: {error}", "model", "model_not_found") from error
         except (OSError, MemoryError) as error:
@@ -67,27 +69,27 @@ class Models:
         return name, self._engines[file]
 
     def close(self) -> None:
-        """Have all work end soon."""
+        """End all engines soon, without completing their texts."""
         for engine in [*self._engines.values(), *self._retired]:
             engine.close()
 
     async def closed(self) -> None:
-        """Wait until all work has ended."""
+        """Wait for the end of all engines."""
         await asyncio.gather(*(engine.closed() for engine in [*self._engines.values(), *self._retired]))
 
-    def _has(self, file: Path, written: int) -> bool:
+    def _has(self, file: Path, modified_ns: int) -> bool:
         engine = self._engines.get(file)
-        return engine is not None and engine.written == written and engine.is_alive
+        return engine is not None and engine.modified_ns == modified_ns and engine.is_alive
 
-    async def _load(self, file: Path, written: int) -> None:
-        if file in self._engines:  # of what was written before, or dead
+    async def _load(self, file: Path, modified_ns: int) -> None:
+        if file in self._engines:  # of an earlier version of the file, or without workers
             self._retired.append(self._engines.pop(file))
-        elif len(self._engines) >= MOST_LOADED:
+        elif len(self._engines) >= MAX_LOADED:
             idle = [other for other, engine in self._engines.items() if not engine.num_texts]
             if not idle:
                 raise RefusedError(503, "too many models are in use: try again soon")
             self._retired.append(self._engines.pop(idle[0]))
-        done = [engine for engine in self._retired if not engine.num_texts or not engine.is_alive]
-        self._retired = [engine for engine in self._retired if engine not in done]
-        await asyncio.gather(*(engine.closed() for engine in done))
-        self._engines[file] = await Engine.load(file, written, self._limits)
+        unused = [engine for engine in self._retired if not engine.num_texts]
+        self._retired = [engine for engine in self._retired if engine not in unused]
+        await asyncio.gather(*(engine.closed() for engine in unused))
+        self._engines[file] = await Engine.load(file, modified_ns, self._limits)

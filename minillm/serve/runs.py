@@ -1,4 +1,4 @@
-"""The loss curves and samples of a training run, as far as its files can be read."""
+"""Loss curves and samples of a training run, without what cannot be parsed."""
 
 from __future__ import annotations
 
@@ -9,64 +9,64 @@ from pathlib import Path
 from typing import TypeVar
 
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, is_inside_runs, parse_samples
-from minillm.serve.schema import Measured, RunDetails, Sample
+from minillm.serve.schema import Curve, RunDetails, Sample
 
-MOST_POINTS = 400  # of a curve: a page has no more pixels
-MOST_SAMPLES = 200
-MOST_BYTES = 16_000_000  # of a file that is shown
+MAX_POINTS = 400  # of a curve: a page has no more pixels
+MAX_SAMPLES = 200
+MAX_FILE_BYTES = 16_000_000  # the rest of a file is not read
 T = TypeVar("T")
 
 
-def details(run: str) -> RunDetails:
-    """How a run went.
+def run_details(run: str) -> RunDetails:
+    """Read the loss curves and samples of a run.
 
     Args:
-        run: A name that `group_by_run` gave.
+        run: Name of the run, as in `group_by_run`.
     """
     folder = RunFolder(RUNS_FOLDER / run)
-    table = csv.DictReader(_content(folder.metrics).splitlines())
+    table = csv.DictReader(_read(folder.metrics).splitlines())
     try:
         rows = list(table)
-    except csv.Error:  # an endless cell, say
+    except csv.Error:  # such as a very long cell
         rows = []
     samples = [
         Sample(title=f"Step {sample.step}, val_loss {sample.val_loss:.4f}", text=sample.text)
-        for sample in parse_samples(_content(folder.samples))
+        for sample in parse_samples(_read(folder.samples))
     ]
-    train, validation = _measured(rows, "train_loss"), _measured(rows, "val_loss")
+    train, validation = _points(rows, "train_loss"), _points(rows, "val_loss")
     return RunDetails(
         name=run,
         train_loss=_curve(train),
         val_loss=_curve(validation),
         lowest_val_loss=min((value for _, value in validation), default=None),
-        samples=_some(samples, MOST_SAMPLES),
+        samples=_thin_out(samples, MAX_SAMPLES),
     )
 
 
-def _content(file: Path) -> str:
+def _read(file: Path) -> str:
     if not is_inside_runs(file):
         return ""
     with file.open("rb") as opened:
-        return opened.read(MOST_BYTES).decode(errors="replace").replace("\0", "")
+        return opened.read(MAX_FILE_BYTES).decode(errors="replace").replace("\0", "")
 
 
-def _measured(table: list[dict[str, str]], metric: str) -> list[tuple[int, float]]:
-    """The steps and values of a metric, as far as they can be read."""
+def _points(table: list[dict[str, str]], metric: str) -> list[tuple[int, float]]:
+    """Return the steps and values of a metric, without rows that cannot be parsed."""
     points: list[tuple[int, float]] = []
     for row in table:
-        with suppress(KeyError, TypeError, ValueError):  # an empty cell, or a line that is half written
+        with suppress(KeyError, TypeError, ValueError):  # an empty cell, or an incomplete line
             point = int(row["step"]), float(row[metric])
             if math.isfinite(point[1]):
                 points.append(point)
     return points
 
 
-def _curve(points: list[tuple[int, float]]) -> Measured:
-    some = _some(points, MOST_POINTS)
-    return Measured(steps=[step for step, _ in some], values=[value for _, value in some])
+def _curve(points: list[tuple[int, float]]) -> Curve:
+    thinned = _thin_out(points, MAX_POINTS)
+    return Curve(steps=[step for step, _ in thinned], values=[value for _, value in thinned])
 
 
-def _some(values: list[T], count: int) -> list[T]:
-    """At most so many, evenly spread; the last among them."""
+def _thin_out(values: list[T], count: int) -> list[T]:
+    """Return at most `count` evenly spaced values, including the last."""
     every = math.ceil(len(values) / count) or 1
     return values[::-every][::-1]

@@ -1,109 +1,223 @@
-"""Request and response schemas of the completions API and of the web page."""
+"""Request and response schemas of the API and of the web page."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from __future__ import annotations
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from typing import Annotated, Any, Literal, Self, cast
 
-MAX_TOKENS = 4096  # that a request may ask for
-MAX_PROMPT = 65_536  # characters, or tokens
-MAX_CHOICES = 64  # texts that a request may ask for
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+MAX_TOKENS = 4096  # per text
+MAX_PROMPT_LENGTH = 65_536  # characters or tokens
+MAX_CHOICES = 64  # texts per request
 MAX_LOGPROBS = 20
+MAX_REPORTED = MAX_CHOICES * MAX_TOKENS  # tokens of a response, alternatives of `logprobs` included
+MAX_STOPS, MAX_STOP_LENGTH = 16, 256
+MAX_NAME_LENGTH = 1024
+MAX_TOKEN_ID = 2**31 - 1
+
+TEXT_SCHEMA = {"type": "string", "maxLength": MAX_PROMPT_LENGTH}
+IDS_SCHEMA = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+    "minItems": 1,
+    "maxItems": MAX_PROMPT_LENGTH,
+}
+PROMPT_SCHEMA = {
+    "anyOf": [
+        TEXT_SCHEMA,
+        IDS_SCHEMA,
+        *(
+            {"type": "array", "items": kind, "minItems": 1, "maxItems": MAX_CHOICES}
+            for kind in (TEXT_SCHEMA, IDS_SCHEMA)
+        ),
+    ]
+}
+STOP_ITEM_SCHEMA = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
+STOP_SCHEMA = {"anyOf": [STOP_ITEM_SCHEMA, {"type": "array", "items": STOP_ITEM_SCHEMA, "maxItems": MAX_STOPS}]}
 
 
-def _whole(value: Any) -> Any:
-    """JSON knows one kind of numbers: 8.0 is 8."""
+def _to_int(value: Any) -> Any:
+    """Convert 8.0 to 8: JSON has one kind of numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Integer = Annotated[int, BeforeValidator(_whole)]
-TokenIds = Annotated[list[Annotated[Integer, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=MAX_PROMPT)]
-TokenIdLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_CHOICES)]
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
-Prompts = Annotated[list[Prompt], Field(min_length=1, max_length=MAX_CHOICES)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
+def _to_count(value: Any) -> Any:
+    """Convert true and false to 1 and None."""
+    return (1 if value else None) if isinstance(value, bool) else _to_int(value)
+
+
+def _to_seed(value: Any) -> Any:
+    """Convert -1, which other servers use for a random seed, to None."""
+    return None if _to_int(value) == -1 else _to_int(value)
+
+
+def _to_top_k(value: Any) -> Any:
+    """Convert 0 and -1, which other servers use for no limit, to None."""
+    number = _to_int(value)
+    return None if type(number) is int and number in (0, -1) else number
+
+
+def _to_prompts(value: Any) -> list[str | list[int]]:
+    """Convert a text, a list of token ids, or a list of either, to a list of prompts."""
+    if isinstance(value, str):
+        return [_to_prompt(value)]
+    if not isinstance(value, list) or not value:
+        raise ValueError("send a text, token ids, or a list of either")
+    values = cast(list[Any], value)
+    if all(type(_to_int(item)) is int for item in values):
+        values = [values]
+    if len(values) > MAX_CHOICES:
+        raise ValueError(f"at most {MAX_CHOICES} prompts, got {len(values)}")
+    return [_to_prompt(item) for item in values]
+
+
+def _to_prompt(value: Any) -> str | list[int]:
+    if isinstance(value, str | list) and len(cast(list[Any], value)) > MAX_PROMPT_LENGTH:
+        unit = "characters" if isinstance(value, str) else "tokens"
+        raise ValueError(f"at most {MAX_PROMPT_LENGTH:,} {unit}")
+    if isinstance(value, str):
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ValueError("not valid Unicode: it has half of a surrogate pair")
+        return value
+    ids = [_to_int(item) for item in cast(list[Any], value)] if isinstance(value, list) else []
+    if not ids or not all(type(token) is int and 0 <= token <= MAX_TOKEN_ID for token in ids):
+        raise ValueError("send a text, token ids from 0, or a list of either")
+    return ids
+
+
+def _to_stops(value: Any) -> list[str]:
+    values = cast(list[Any], value if isinstance(value, list) else [value])
+    if len(values) > MAX_STOPS:
+        raise ValueError(f"at most {MAX_STOPS} strings, got {len(values)}")
+    for stop in values:
+        if not isinstance(stop, str):
+            raise ValueError("send a string, or a list of strings")
+        if not 0 < len(stop) <= MAX_STOP_LENGTH:
+            raise ValueError("an empty string" if not stop else f"at most {MAX_STOP_LENGTH} characters")
+    return values
+
+
+INT = BeforeValidator(_to_int)
+Prompts = Annotated[list[str | list[int]], BeforeValidator(_to_prompts), WithJsonSchema(PROMPT_SCHEMA)]
+Stops = Annotated[list[str], BeforeValidator(_to_stops), WithJsonSchema(STOP_SCHEMA)]
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS), INT]
+Choices = Annotated[int, Field(ge=1, le=MAX_CHOICES), INT]
+Name = Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
 OnUnknown = Literal["error", "skip", "replace"]
 
 
-class Strict(BaseModel):
-    """What is not known is refused, and nothing is taken for a number that is none."""
+class Request(BaseModel):
+    """Request body without unknown fields, and without conversions such as of `"5"` to 5."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, values: Any) -> Any:
+        """Refuse the first unknown field: a list of all could be long. A null is the default of its field."""
+        if not isinstance(values, dict):
+            return values
+        given = cast(dict[Any, Any], values)
+        for name in given:
+            if name not in cls.model_fields:
+                raise ValueError(f"unknown field {str(name)[:100]!r}")
+        return {name: value for name, value in given.items() if value is not None}
 
-class StreamOptions(Strict):
-    """What a stream says besides the text."""
+
+class StreamOptions(Request):
+    """Content of a stream besides the text."""
 
     include_usage: bool = False
-    include_obfuscation: bool = Field(False, description="Not looked at.")
+    include_obfuscation: bool = Field(False, description="Accepted and ignored.")
 
 
-def _may_be_null(schema: dict[str, Any]) -> None:
-    """In the convention null is the same as not given, for every field."""
+def _allow_null(schema: dict[str, Any]) -> None:
+    """Add null, which means the default, to the types of every field."""
     for name, field in schema["properties"].items():
         about = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
         schema["properties"][name] = about | {"anyOf": [field, {"type": "null"}]}
 
 
-class CompletionRequest(Strict):
-    """What to continue, and how."""
+class CompletionRequest(Request):
+    """Request of a completion."""
 
-    model_config = ConfigDict(json_schema_extra=_may_be_null)
+    model_config = ConfigDict(json_schema_extra=_allow_null)
 
-    model: str = Field("", max_length=1024, description="As listed by /v1/models; by default the first one.")
-    prompt: Prompt | Prompts | TokenIds | TokenIdLists = Field("", description="An empty text starts a new line.")
-    max_tokens: Integer = Field(16, ge=0, le=MAX_TOKENS, description="0 only with echo.")
-    temperature: float = Field(1.0, ge=0, le=100, description="0 takes the likeliest token.")
+    model: Name = Field("", description="A name that /v1/models lists; by default the first.")
+    prompt: Prompts = Field(
+        [""], description="A text, token ids, or a list of either. An empty text starts a new line."
+    )
+    max_tokens: Tokens = Field(16, description="0 only with echo.")
+    max_completion_tokens: Tokens | None = Field(None, description="The same as max_tokens.")
+    temperature: float = Field(1.0, ge=0, le=100, description="0 takes the most probable token.")
     top_p: float = Field(1.0, gt=0, le=1)
-    n: Integer = Field(1, ge=1, le=MAX_CHOICES, description="Texts of each prompt, with seeds that follow each other.")
-    seed: Integer | None = Field(None, ge=0, lt=2**62)
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] = Field([], description="The text ends before it.")
+    n: Choices = Field(1, description="Number of texts per prompt, with consecutive seeds.")
+    seed: Annotated[
+        int | None,
+        Field(ge=0, lt=2**62),
+        BeforeValidator(_to_seed),
+        WithJsonSchema({"type": "integer", "minimum": -1, "maximum": 2**62 - 1}),
+    ] = Field(None, description="By default, or -1, a random one, which the response reports.")
+    stop: Stops = Field([], description="The text ends before the first of these strings.")
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=lambda: StreamOptions.model_validate({}))
-    logprobs: Integer | None = Field(None, ge=0, le=MAX_LOGPROBS, description="Of so many likeliest tokens, too.")
+    logprobs: Annotated[
+        int | None,
+        Field(ge=0, le=MAX_LOGPROBS),
+        BeforeValidator(_to_count),
+        WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_LOGPROBS}, {"type": "boolean"}]}),
+    ] = Field(None, description="Number of most probable tokens to report besides each token; true is 1.")
     echo: bool = Field(False, description="Begin with the prompt.")
-    user: str = Field("", max_length=1024, description="Not looked at.")
-    best_of: Integer | None = Field(None, ge=1, le=MAX_CHOICES, description="Only what n is.")
-    frequency_penalty: float = Field(0, ge=0, le=0, description="Only 0.")
-    presence_penalty: float = Field(0, ge=0, le=0, description="Only 0.")
-    logit_bias: dict[str, float] = Field({}, max_length=0, description="Only an empty one.")
-    suffix: str = Field("", max_length=0, description="Only an empty one.")
-    # beyond the convention
-    top_k: Integer | None = Field(None, ge=1, lt=2**31, description="Choose among this many likeliest tokens.")
+    best_of: Choices | None = Field(None, description="Must equal n.")
+    frequency_penalty: float = Field(0, ge=0, le=0, description="Must be 0.")
+    presence_penalty: float = Field(0, ge=0, le=0, description="Must be 0.")
+    logit_bias: dict[str, float] = Field({}, max_length=0, description="Must be empty.")
+    suffix: str = Field("", max_length=0, description="Must be empty.")
+    user: Name = Field("", description="Accepted and ignored.")
+    # extensions that vLLM has, too
+    top_k: Annotated[
+        int | None,
+        Field(ge=1, lt=2**31),
+        BeforeValidator(_to_top_k),
+        WithJsonSchema({"type": "integer", "minimum": -1, "maximum": 2**31 - 1}),
+    ] = Field(None, description="Sample among this many most probable tokens; 0 or -1: among all.")
+    repetition_penalty: float = Field(1, ge=1, le=1, description="Must be 1.")
+    min_p: float = Field(0, ge=0, le=0, description="Must be 0.")
+    min_tokens: Annotated[int, Field(ge=0, le=0), INT] = Field(0, description="Must be 0.")
+    add_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
+    skip_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
+    ignore_eos: bool = Field(False, description="Accepted and ignored: there is no such token.")
+    # extensions of this server
     processed_logprobs: bool = Field(
-        False, description="Report what the token is drawn from, after temperature, top_k and top_p."
+        False, description="Report the distribution that the token was drawn from, after temperature, top_k and top_p."
     )
-    on_unknown: OnUnknown = Field("error", description="What to do about characters that the model does not know.")
-
-    @property
-    def prompts(self) -> Sequence[str | list[int]]:
-        """Every prompt."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        alone = isinstance(self.prompt[0], int)
-        return [self.prompt] if alone else self.prompt  # pyright: ignore[reportReturnType]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_the_default(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            given: dict[str, Any] = {**values}
-            return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
-        return values
+    on_unknown: OnUnknown = Field("error", description="Treatment of characters that are not in the vocabulary.")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combinations(self) -> Self:
+        if self.max_completion_tokens is not None:
+            if "max_tokens" in self.model_fields_set and self.max_tokens != self.max_completion_tokens:
+                raise ValueError("max_tokens and max_completion_tokens are the same setting: send one of them")
+            self.max_tokens = self.max_completion_tokens
         if self.best_of is not None and self.best_of != self.n:
-            raise ValueError("best_of must be what n is: the best of more texts is not looked for")
+            raise ValueError("best_of must equal n: no text is discarded")
         if self.max_tokens == 0 and not self.echo:
             raise ValueError("max_tokens must be at least 1, unless echo asks for the prompt")
-        if self.n * len(self.prompts) > MAX_CHOICES:
-            raise ValueError(f"n times prompts must be at most {MAX_CHOICES}, got {self.n * len(self.prompts)}")
+        num_texts = self.n * len(self.prompt)
+        if num_texts > MAX_CHOICES:
+            raise ValueError(f"n times prompts must be at most {MAX_CHOICES}, got {num_texts}")
+        num_echoed = sum(map(len, self.prompt)) * self.n if self.echo else 0
+        num_reported = (num_texts * self.max_tokens + num_echoed) * (1 + (self.logprobs or 0))
+        if num_reported > MAX_REPORTED:
+            raise ValueError(
+                f"the response could have {num_reported:,} tokens, alternatives included, but the maximum is"
+                f" {MAX_REPORTED:,}: ask for fewer texts, tokens or logprobs"
+            )
         return self
 
 
 class Logprobs(BaseModel):
-    """How likely each token was, in natural logarithms; a token that nothing comes before has none."""
+    """Natural logarithms of the probabilities of tokens; None for a token without context."""
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -112,17 +226,17 @@ class Logprobs(BaseModel):
 
 
 class Choice(BaseModel):
-    """A text, or the next part of it."""
+    """A text, or the next part of one."""
 
     index: int
     text: str
     logprobs: Logprobs | None = None
     finish_reason: Literal["stop", "length"] | None = None
-    seed: int = Field(description="With it and the same settings, the text comes again.")
+    seed: int = Field(description="With the same settings it generates the same text.")
 
 
 class Usage(BaseModel):
-    """What was read and made."""
+    """Numbers of tokens."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -130,7 +244,7 @@ class Usage(BaseModel):
 
 
 class Completion(BaseModel):
-    """The answer, or a part of it."""
+    """A completion, or an event of a streamed one."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -138,6 +252,49 @@ class Completion(BaseModel):
     model: str
     choices: list[Choice]
     usage: Usage | None = None
+
+
+class TokenizeRequest(Request):
+    """Text to convert to token ids."""
+
+    model: Name = ""
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_LENGTH)]
+    add_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
+    return_token_strs: bool = False
+
+
+class Tokenized(BaseModel):
+    """Token ids of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class DetokenizeRequest(Request):
+    """Token ids to convert to a text."""
+
+    model: Name = ""
+    tokens: Annotated[list[Annotated[int, Field(ge=0, le=MAX_TOKEN_ID), INT]], Field(max_length=MAX_PROMPT_LENGTH)]
+
+
+class Detokenized(BaseModel):
+    """Text of token ids."""
+
+    prompt: str
+
+
+class TokenizerInfo(BaseModel):
+    """Kind and size of a tokenizer, and the text that an empty prompt stands for, which marks boundaries of texts."""
+
+    tokenizer_class: str
+    vocab_size: int
+    model_max_length: int
+    bos_token: str
+    eos_token: str
+    pad_token: None = None
+    chat_template: None = None
 
 
 class Model(BaseModel):
@@ -150,7 +307,7 @@ class Model(BaseModel):
 
 
 class ModelDetails(Model):
-    """A checkpoint, and the sizes of what is in it."""
+    """A checkpoint with the sizes of its model."""
 
     vocab_size: int
     context_length: int
@@ -160,14 +317,14 @@ class ModelDetails(Model):
 
 
 class ModelList(BaseModel):
-    """The checkpoints."""
+    """All checkpoints."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class ErrorDetails(BaseModel):
-    """What went wrong."""
+    """Description of an error."""
 
     message: str
     type: str
@@ -175,34 +332,36 @@ class ErrorDetails(BaseModel):
     code: str | None = None
 
 
-class ErrorAnswer(BaseModel):
-    """An answer that is none."""
+class ErrorResponse(BaseModel):
+    """Error response."""
 
     error: ErrorDetails
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """State of the server."""
 
     status: Literal["ok", "stopping"]
-    texts: int = Field(description="That were asked for and are not all there yet.")
+    texts: int = Field(description="Number of texts that are being generated or wait for it.")
 
 
-class AttentionRequest(Strict):
-    """Whose attention to look at."""
+class AttentionRequest(Request):
+    """Text and head whose attention weights to compute."""
 
-    model: str = Field("", max_length=1024)
-    text: str = Field(min_length=1, max_length=MAX_PROMPT, description="Only its end, as long as the context, is seen.")
-    layer: Integer = Field(0, ge=0, lt=2**31)
-    head: Integer = Field(0, ge=0, lt=2**31)
+    model: Name = ""
+    text: str = Field(
+        min_length=1, max_length=MAX_PROMPT_LENGTH, description="The last context_length tokens are used."
+    )
+    layer: Annotated[int, Field(ge=0, lt=2**31), INT] = 0
+    head: Annotated[int, Field(ge=0, lt=2**31), INT] = 0
     on_unknown: OnUnknown = "error"
 
 
 class Attention(BaseModel):
-    """How much each token looks at itself and at those before it."""
+    """Attention weights of a head."""
 
     tokens: list[str]
-    weights: list[list[float]] = Field(description="Row t holds t + 1 numbers that sum to 1.")
+    weights: list[list[float]] = Field(description="Row t has t + 1 numbers that sum to 1.")
 
 
 class Run(BaseModel):
@@ -213,30 +372,30 @@ class Run(BaseModel):
 
 
 class RunList(BaseModel):
-    """The training runs, the newest first."""
+    """All training runs, the newest first."""
 
     data: list[Run]
 
 
-class Measured(BaseModel):
-    """Values of a metric by steps."""
+class Curve(BaseModel):
+    """Values of a metric by step."""
 
     steps: list[int]
     values: list[float]
 
 
 class Sample(BaseModel):
-    """What the model wrote at a step."""
+    """Text that was generated at a validation."""
 
     title: str
     text: str
 
 
 class RunDetails(BaseModel):
-    """How a run went."""
+    """Losses and samples of a training run."""
 
     name: str
-    train_loss: Measured
-    val_loss: Measured
+    train_loss: Curve
+    val_loss: Curve
     lowest_val_loss: float | None
     samples: list[Sample]

@@ -1,65 +1,62 @@
-"""Worker process that generates texts; a process of its own, so that the GIL does not block the HTTP server.
-
-From stdin it reads a line of JSON for each text that is wanted (an `Order`) or not any more (`{"drop": number}`); to
-stdout it writes lines that say what is new: `Piece`s by the numbers of their texts.
-"""
+"""Worker process: continuous batching of the texts of one model, so that the GIL does not block the HTTP server."""
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import sys
 import threading
 import time
-import traceback
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Literal
 
-from minillm.generation.batch import ContinuousBatch, Sequence
+from minillm.generation.batch import MAX_PREFILLS_PER_STEP, ContinuousBatch, Sequence
 from minillm.generation.load import load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
 from minillm.generation.text_stream import TextStream
 from minillm.generation.threads import set_num_threads, useful_threads
-from minillm.serve.logprobs import Pending, TokenLogprobs
+from minillm.serve.logprobs import PendingLogprobs, TokenLogprobs
 from minillm.tokenizer import Tokenizer
 
-PAUSE = 0.03  # seconds between two pieces of a text at least: nobody sees smaller ones
-PIECES = 600  # a second of all texts together, as each takes its time to be sent
+DELTA_INTERVAL_SECONDS = 0.03  # between two deltas of a text: a reader sees no smaller ones
+MAX_DELTAS_PER_SECOND = 600  # of all texts, since each takes time to send
+TURN_TOKENS = 128  # after which a text may have to wait for one of another request
 
 
 @dataclass(frozen=True)
-class Order:
-    """A text that is wanted.
+class TextRequest:
+    """Text to generate.
 
     Args:
-        prompt: Token ids to continue, at least 1.
-        settings: How to choose, and when to stop.
-        num_logprobs: How many of the likeliest tokens to report at each place; None: report nothing.
-        processed: Whether what is reported is what the token was drawn from, rather than what the model said.
-        number: What it is called by.
+        number: Identifies the text.
+        group: Identifies the HTTP request that it belongs to; groups take fair turns.
+        prompt: Token ids, at least 1.
+        params: Sampling parameters.
+        num_logprobs: Number of most probable tokens to report at each position; None reports nothing.
+        processed_logprobs: Report the distribution that the token was drawn from instead of the model's.
     """
 
+    number: int
+    group: int
     prompt: list[int]
-    settings: SamplingParams
+    params: SamplingParams
     num_logprobs: int | None
-    processed: bool
-    number: int = 0
+    processed_logprobs: bool
 
 
 @dataclass
-class Piece:
-    """What is new of a text.
+class TextDelta:
+    """New part of a text.
 
     Args:
         text: Characters.
-        num_tokens: Tokens that were made meanwhile.
-        logprobs: How likely those were whose characters are in it.
-        finish_reason: "stop" or "length", if the text has ended.
+        num_tokens: Number of tokens that were generated.
+        logprobs: Log probabilities of the tokens whose characters are complete.
+        finish_reason: `stop` or `length`, if the text is complete.
     """
 
     text: str = ""
@@ -68,147 +65,174 @@ class Piece:
     finish_reason: Literal["stop", "length"] | None = None
 
 
-class Making:
-    """A text in the making.
+Message = TextRequest | int | None  # a text to generate, the number of one to cancel, or the end
+Inbox = SimpleQueue[Message]
+
+
+class ActiveText:
+    """State of a text that is being generated or waits for its turn.
 
     Args:
-        order: What is wanted.
-        tokenizer: The model's.
+        request: The request.
+        tokenizer: Tokenizer of the model.
     """
 
-    def __init__(self, order: Order, tokenizer: Tokenizer) -> None:
-        self.number = order.number
-        self.row = Sequence(order.prompt, order.settings)
-        self.num_tokens = 0
-        self._most_tokens = order.settings.max_new_tokens
-        self._text = TextStream(tokenizer, order.settings.stop)
-        self._logprobs = (
-            None
-            if order.num_logprobs is None
-            else Pending(tokenizer, order.settings, order.num_logprobs, order.processed)
-        )
+    def __init__(self, request: TextRequest, tokenizer: Tokenizer) -> None:
+        self.number, self.group = request.number, request.group
+        self.sequence = Sequence(request.prompt, request.params)
+        self.num_tokens = self.turn_start = 0
+        self._max_tokens = request.params.max_new_tokens
+        self._stream = TextStream(tokenizer, request.params.stop)
+        self._logprobs = None
+        if request.num_logprobs is not None:
+            count, processed = request.num_logprobs, request.processed_logprobs
+            self._logprobs = PendingLogprobs(tokenizer, request.params, count, processed)
 
-    def add(self, piece: Piece) -> None:
-        """A token was made, the last one of the row's window: put what it brings into a piece."""
-        token = self.row.window[-1]
+    def add_token(self, delta: TextDelta) -> None:
+        """Add the newest token of the sequence to a delta."""
+        token = self.sequence.window[-1]
         self.num_tokens += 1
-        piece.num_tokens += 1
-        text = self._text.add(token)
+        delta.num_tokens += 1
+        text = self._stream.add(token)
         if self._logprobs is not None:
-            self._logprobs.add(token, self.row.logits)
-        if self._text.ended:
-            piece.finish_reason = "stop"
-        elif self.num_tokens == self._most_tokens:
-            text += self._text.finish()
-            piece.finish_reason = "length"
-        piece.text += text
+            self._logprobs.add(token, self.sequence.logits)
+        if self._stream.ended:
+            delta.finish_reason = "stop"
+        elif self.num_tokens == self._max_tokens:
+            text += self._stream.finish()
+            delta.finish_reason = "length"
+        delta.text += text
         if self._logprobs is not None:
-            piece.logprobs += self._logprobs.shown(len(text))
+            delta.logprobs += self._logprobs.take(len(text))
 
 
 class Worker:
-    """Makes the texts of one model, many at a time.
+    """Generator of the texts of one model.
 
     Args:
         decoder: The model.
         tokenizer: Its tokenizer.
-        max_batch_size: Most texts that grow at the same time; others wait for their turn.
+        max_batch_size: Maximum number of texts that are generated at the same time.
     """
 
     def __init__(self, decoder: NumpyDecoder, tokenizer: Tokenizer, max_batch_size: int) -> None:
         self._tokenizer = tokenizer
         self._batch = ContinuousBatch(decoder, max_batch_size)
-        self._waiting: dict[int, Making] = {}
-        self._growing: dict[Sequence, Making] = {}
-        self._news: dict[int, Piece] = {}
-        self._urgent: set[int] = set()  # what begins or ends is told at once
-        self._told_at = 0.0
+        self._waiting: list[ActiveText] = []
+        self._running: dict[Sequence, ActiveText] = {}
+        self._deltas: dict[int, TextDelta] = {}
+        self._urgent: set[int] = set()  # texts that start or end, which are reported at once
+        self._reported_at = 0.0
 
-    def run(self, inbox: SimpleQueue[dict[str, Any] | None]) -> Iterator[dict[int, Piece]]:
-        """What is new, from time to time, until the inbox says that no more orders come.
+    def run(self, inbox: Inbox) -> Iterator[dict[int, TextDelta]]:
+        """Generate texts until the inbox has None; yield deltas by the numbers of their texts.
 
         Args:
-            inbox: Orders and what is not wanted any more, as they come; None ends the work.
+            inbox: Messages, in the order of their arrival.
         """
         while True:
-            while not inbox.empty() or not (self._growing or self._waiting):
+            while not inbox.empty() or not (self._running or self._waiting):
                 message = inbox.get()
                 if message is None:
                     return
-                self._take(message)
-            for number in list(self._waiting)[: self._batch.capacity - len(self._batch)]:
-                making = self._waiting.pop(number)
-                self._growing[making.row] = making
-                self._batch.add(making.row)
-            for row in self._batch.step():
-                self._grow(self._growing[row])
-            if ready := self._ready():
-                yield ready
+                if isinstance(message, TextRequest):
+                    self._waiting.append(ActiveText(message, self._tokenizer))
+                else:
+                    self._cancel(message)
+            self._schedule()
+            for sequence in self._batch.step():
+                self._add_token(self._running[sequence])
+            if deltas := self._take_deltas():
+                yield deltas
 
-    def _take(self, message: dict[str, Any]) -> None:
-        number = message.get("drop")
-        if number is None:
-            arguments: dict[str, Any] = {**message, "settings": SamplingParams(**message["settings"])}
-            order = Order(**arguments)
-            self._waiting[order.number] = Making(order, self._tokenizer)
-        else:
-            self._waiting.pop(number, None)
-            self._news.pop(number, None)
-            for making in [making for making in self._growing.values() if making.number == number]:
-                self._end(making)
+    def _schedule(self) -> None:
+        """Start waiting texts: in free places, and in place of texts of groups that have more than their share."""
+        for _ in range(MAX_PREFILLS_PER_STEP):
+            if not self._waiting:
+                return
+            counts = Counter(text.group for text in self._running.values())
+            candidate = min(self._waiting, key=lambda text: counts[text.group])  # the first of the smallest group
+            if len(self._batch) == self._batch.capacity:
+                preempted = self._find_preemptible(counts, counts[candidate.group])
+                if preempted is None:
+                    return
+                self._batch.preempt(preempted.sequence)  # its cache is computed again at its next turn
+                del self._running[preempted.sequence]
+                self._waiting.append(preempted)
+            self._waiting.remove(candidate)
+            candidate.turn_start = candidate.num_tokens
+            self._running[candidate.sequence] = candidate
+            self._batch.add(candidate.sequence)
 
-    def _grow(self, making: Making) -> None:
-        piece = self._news.setdefault(making.number, Piece())
-        making.add(piece)
-        if making.num_tokens == 1 or piece.finish_reason:
-            self._urgent.add(making.number)
-        if piece.finish_reason:
-            self._end(making)
+    def _find_preemptible(self, counts: Counter[int], share: int) -> ActiveText | None:
+        """Find the text with the longest turn in a group that runs more than one text more than a waiting group.
 
-    def _end(self, making: Making) -> None:
-        self._batch.remove(making.row)
-        del self._growing[making.row]
+        After `TURN_TOKENS`, one text more is enough.
+        """
+        longest = max(
+            (text for text in self._running.values() if counts[text.group] > share),
+            key=lambda text: (counts[text.group] > share + 1, text.num_tokens - text.turn_start),
+            default=None,
+        )
+        if longest is None:
+            return None
+        is_fair = counts[longest.group] == share + 1 and longest.num_tokens - longest.turn_start < TURN_TOKENS
+        return None if is_fair else longest
 
-    def _ready(self) -> dict[int, Piece]:
-        """What is to be told now."""
+    def _cancel(self, number: int) -> None:
+        self._deltas.pop(number, None)
+        self._waiting = [text for text in self._waiting if text.number != number]
+        for text in [text for text in self._running.values() if text.number == number]:
+            self._stop(text)
+
+    def _add_token(self, text: ActiveText) -> None:
+        delta = self._deltas.setdefault(text.number, TextDelta())
+        text.add_token(delta)
+        if text.num_tokens == 1 or delta.finish_reason:
+            self._urgent.add(text.number)
+        if delta.finish_reason:
+            self._stop(text)
+
+    def _stop(self, text: ActiveText) -> None:
+        self._batch.remove(text.sequence)
+        del self._running[text.sequence]
+
+    def _take_deltas(self) -> dict[int, TextDelta]:
+        """Return the deltas to report now."""
         now = time.monotonic()
-        if now - self._told_at > max(PAUSE, len(self._growing) / PIECES):
-            self._told_at, ready, self._news = now, self._news, {}
+        if now - self._reported_at > max(DELTA_INTERVAL_SECONDS, len(self._running) / MAX_DELTAS_PER_SECOND):
+            self._reported_at, deltas, self._deltas = now, self._deltas, {}
         else:
-            ready = {number: self._news.pop(number) for number in self._urgent}
+            deltas = {number: self._deltas.pop(number) for number in self._urgent}
         self._urgent.clear()
-        return ready
+        return deltas
 
 
-def main() -> None:
-    """Work for the process that started this one, until it closes stdin or is no more."""
+def run_worker(connection: Connection, file: Path, max_batch_size: int) -> None:
+    """Run a worker as the main function of a process: send {} when the model is loaded, and then deltas.
+
+    Args:
+        connection: Connection to the server process; the worker ends when it is closed.
+        file: Checkpoint of the model.
+        max_batch_size: As for `Worker`.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # they are meant for that process, which ends this one in its time
-    decoder, tokenizer, _ = load_numpy(Path(sys.argv[1]))
+        signal.signal(signum, signal.SIG_IGN)  # the server ends its workers after the last response
+    decoder, tokenizer, _ = load_numpy(file)
     set_num_threads(useful_threads(decoder.config))
-    worker = Worker(decoder, tokenizer, int(sys.argv[2]))
-    inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
+    inbox: Inbox = SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     try:
-        _tell({})  # ready
-        for news in worker.run(inbox):
-            _tell(news)
-    except Exception as error:
-        if not isinstance(error, BrokenPipeError):  # nobody is there any more
-            traceback.print_exc()
-        os._exit(1)  # an orderly end would wait for the thread that listens
+        connection.send({})
+        for deltas in Worker(decoder, tokenizer, max_batch_size).run(inbox):
+            connection.send(deltas)
+    except BrokenPipeError:
+        pass  # the server has ended
 
 
-def _listen(inbox: SimpleQueue[dict[str, Any] | None]) -> None:
-    for line in sys.stdin.buffer:
-        inbox.put(json.loads(line))
-    inbox.put(None)
-
-
-def _tell(news: dict[int, Piece]) -> None:
-    sys.stdout.write(json.dumps(news, default=asdict) + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()
+def _receive(connection: Connection, inbox: Inbox) -> None:
+    try:
+        while True:
+            inbox.put(connection.recv())
+    except (EOFError, OSError):
+        inbox.put(None)

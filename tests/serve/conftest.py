@@ -9,17 +9,20 @@ import pytest
 from openai import OpenAI
 
 from minillm.checkpoint.find import find_checkpoint
-from minillm.serve.api import create_app
+from minillm.serve.api import Access, create_app
 from minillm.serve.limits import Limits
 from minillm.serve.server import Server
 from tests.serve.client import until
 
 
 @contextmanager
-def serving(api_key: str | None = None, **limits: Any) -> Generator[str]:
-    """Serve the working folder's best checkpoint from a thread; the address."""
+def serving(
+    api_key: str | None = None, allowed_hosts: tuple[str, ...] = (), cors_origins: tuple[str, ...] = (), **limits: Any
+) -> Generator[str]:
+    """Serve the best checkpoint below the working folder in a thread; yield the address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(create_app(find_checkpoint("best"), Limits(**limits), api_key), grace=0.2)
+    access = Access(api_key, allowed_hosts, cors_origins)
+    server = Server(create_app(find_checkpoint("best"), Limits(**limits), access), grace_seconds=0.2)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     until(lambda: server.started)

@@ -39,21 +39,30 @@ WRONG: list[tuple[object, str]] = [
     ({"temperature": "hot"}, "temperature"),
     ({"top_p": 0}, "top_p"),
     ({"top_p": 1.1}, "top_p"),
-    ({"top_k": 0}, "top_k"),
+    ({"top_k": -2}, "top_k"),
     ({"n": 65}, "n"),
     ({"n": 33, "prompt": ["A", "B"]}, "n times prompts"),
     ({"seed": 2**62}, "seed"),
-    ({"seed": -1}, "seed"),
-    ({"stop": ""}, "stop"),
+    ({"seed": -2}, "seed"),
+    ({"seed": True}, "seed"),
+    ({"stop": ""}, "'stop': an empty string"),
+    ({"stop": ["a", ""]}, "'stop': an empty string"),
+    ({"stop": "a" * 257}, "'stop': at most 256 characters"),
     ({"stop": ["a"] * 17}, "stop"),
     ({"stop": 5}, "stop"),
     ({"logprobs": 21}, "logprobs"),
     ({"prompt": 5}, "prompt"),
     ({"prompt": {"a": 1}}, "prompt"),
-    ({"prompt": []}, "prompt"),
+    ({"prompt": []}, "'prompt': send a text, token ids, or a list of either"),
+    ({"prompt": ["A"] * 65}, "at most 64 prompts"),
+    ({"max_completion_tokens": 5, "max_tokens": 6}, "max_tokens and max_completion_tokens are the same setting"),
+    ({"n": 64, "max_tokens": 4096, "logprobs": 1}, "524,288 tokens, alternatives included, but the maximum is 262,144"),
+    ({"prompt": ["A" * 9000] * 2, "echo": True, "logprobs": 20}, "ask for fewer texts, tokens or logprobs"),
+    ({"min_p": 0.1}, "min_p"),
+    ({"repetition_penalty": 1.1}, "repetition_penalty"),
     ({"prompt": [[]]}, "prompt"),
     ({"prompt": [1, "A"]}, "prompt"),
-    ({"prompt": [65]}, "token 65 is not among the 65"),
+    ({"prompt": [65]}, "token 65 is not in the vocabulary of 65"),
     ({"prompt": [-1]}, "prompt"),
     ({"prompt": "\ud800"}, "prompt"),
     ({"prompt": "\0"}, "U\\+0000"),
@@ -64,7 +73,7 @@ WRONG: list[tuple[object, str]] = [
     ({"presence_penalty": 1}, "presence_penalty"),
     ({"logit_bias": {"5": 1}}, "logit_bias"),
     ({"suffix": "x"}, "suffix"),
-    ({"nonsense": 1}, "nonsense"),
+    ({"nonsense": 1}, "unknown field 'nonsense'"),
     ({"__proto__": {}}, "__proto__"),
 ]
 
@@ -106,7 +115,7 @@ def test_links_out_of_the_runs_are_not_followed(in_smoke_run: Path, tmp_path: Pa
     Path("lightning_logs/mine/checkpoints/last.ckpt").symlink_to(tmp_path / "secret" / "checkpoints" / "best.ckpt")
     Path("lightning_logs/mine/samples.md").symlink_to(tmp_path / "secret" / "samples.md")
     assert list(checkpoint_files()) == ["mine/best"]
-    assert runs.details("mine").samples == []
+    assert runs.run_details("mine").samples == []
 
 
 PATHS = create_app(Path(), Limits()).openapi()["paths"]

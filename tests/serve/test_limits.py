@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from minillm.checkpoint.find import find_checkpoint
 from minillm.serve import api, guard, server
 from minillm.serve.limits import Limits
+from minillm.serve.logs import JSONFormatter
 from tests.serve.client import BODY, ask, begin, error, texts, until
 
 
@@ -102,12 +103,12 @@ def test_no_route_answers_to_a_path_with_a_control_character(serve_here: Callabl
 
 
 def test_a_body_has_a_size_and_a_time(serve_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(guard, "BODY_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(server, "HEAD_TIMEOUT_SECONDS", 0.3)
     with serve_here() as address:
         assert error(address, body=b"[" + b" " * 10_000_000 + b"]")[0] == 413
         host, port = address.removeprefix("http://").split(":")
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\n"
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         with socket.create_connection((host, int(port)), timeout=20) as slow:
             slow.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
             assert slow.recv(100).startswith(b"HTTP/1.1 408")
@@ -122,18 +123,19 @@ def test_a_body_has_a_size_and_a_time(serve_here: Callable[..., Any], monkeypatc
         assert ask(address)[0] == 200
 
 
-def test_the_log_says_what_was_asked_but_not_what_was_written(address: str, caplog: pytest.LogCaptureFixture):
+def test_the_log_is_json_without_what_was_written(address: str, caplog: pytest.LogCaptureFixture):
     with caplog.at_level("INFO", "minillm.access"):
         ask(address, body={**BODY, "prompt": "SECRET", "user": "SECRET"})
         ask(address, "/v1/models/SECRET?SECRET", None)
-        until(lambda: len(caplog.messages) == 2)
-    lines = [json.loads(message) for message in caplog.messages]
+        until(lambda: len(caplog.records) == 2)
+    lines = [json.loads(JSONFormatter().format(record)) for record in caplog.records]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
         ("POST", "/v1/completions", 200),
         ("GET", "/v1/models/{model:path}", 404),
     ]
-    assert lines[0].keys() == {"time", "client", "method", "route", "status", "bytes", "seconds"}
-    assert "SECRET" not in caplog.text
+    fields = {"client", "method", "route", "status", "bytes", "seconds"}
+    assert lines[0].keys() == {"time", "level", "logger", "message", *fields}
+    assert "SECRET" not in str(lines)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -154,7 +156,7 @@ def test_a_signal_lets_texts_finish_and_then_ends_the_program(in_smoke_run: Path
 
 def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path):
     listening = socket.create_server(("127.0.0.1", 0))
-    stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), grace=0.1)
+    stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), grace_seconds=0.1)
     thread = threading.Thread(target=stopping.run, args=([listening],))
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -166,7 +168,7 @@ def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path)
         until(lambda: answer.readline().startswith(b"data: "))
         stopping.should_exit = True
         last = answer.read().decode().strip().rpartition("data: ")[2]
-        assert "the server stops" in json.loads(last.split("\n")[0])["error"]["message"]
+        assert "the server is stopping" in json.loads(last.split("\n")[0])["error"]["message"]
     thread.join(20)
     assert not thread.is_alive()
 

@@ -29,15 +29,15 @@ def test_half_written_and_strange_tables_are_shown_as_far_as_they_go(tmp_path: P
     folder = tmp_path / "lightning_logs" / "r"
     folder.mkdir(parents=True)
     (folder / "metrics.csv").write_bytes(b"step,train_loss,val_loss\n1,2.5,\n2,nan,\nx,1,1\n3,\xff,4\n4,1.5,1.75\n5,1")
-    shown = runs.details("r")
+    shown = runs.run_details("r")
     assert (shown.train_loss.steps, shown.train_loss.values) == ([1, 4, 5], [2.5, 1.5, 1.0])
     assert (shown.val_loss.steps, shown.val_loss.values, shown.lowest_val_loss) == ([3, 4], [4.0, 1.75], 1.75)
     (folder / "metrics.csv").write_text("step,train_loss\n" + "".join(f"{n},1\n" for n in range(10_000)))
-    steps = runs.details("r").train_loss.steps
-    assert len(steps) <= runs.MOST_POINTS
+    steps = runs.run_details("r").train_loss.steps
+    assert len(steps) <= runs.MAX_POINTS
     assert steps[-1] == 9_999
     (folder / "metrics.csv").write_text("step\n" + "1" * 200_000)
-    assert runs.details("r").train_loss.steps == []
+    assert runs.run_details("r").train_loss.steps == []
 
 
 def test_attention_is_that_of_the_model(address: str, in_smoke_run: Path):

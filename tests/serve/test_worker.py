@@ -1,8 +1,10 @@
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -15,30 +17,23 @@ from minillm.generation.load import load_numpy
 from minillm.generation.sampling_params import SamplingParams
 from minillm.serve import models as models_module
 from minillm.serve import worker
+from minillm.serve.engine import PendingText
 from minillm.serve.limits import Limits
 from minillm.serve.models import Models
-from minillm.serve.worker import Piece, Worker
+from minillm.serve.worker import Inbox, TextDelta, TextRequest, Worker
 from tests.serve.client import BODY, ask, begin, texts, until
 
 
-def order(number: int, prompt: list[int], seed: int, num_tokens: int) -> dict[str, Any]:
-    settings = {
-        "max_new_tokens": num_tokens,
-        "temperature": 1.0,
-        "top_k": None,
-        "top_p": None,
-        "seed": seed,
-        "stop": [],
-    }
-    return {"number": number, "prompt": prompt, "settings": settings, "num_logprobs": None, "processed": False}
+def request(number: int, prompt: list[int], seed: int, num_tokens: int, group: int = 0) -> TextRequest:
+    return TextRequest(number, group, prompt, SamplingParams(num_tokens, 1.0, None, None, seed, ()), None, False)
 
 
 def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path):
     decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
-    inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    inbox: Inbox = SimpleQueue()
     for number in range(5):  # more than there is room for
-        inbox.put(order(number, tokenizer.encode("ROMEO:"), seed=number, num_tokens=90))
-    pieces: dict[int, list[Piece]] = {number: [] for number in range(5)}
+        inbox.put(request(number, tokenizer.encode("ROMEO:"), seed=number, num_tokens=90))
+    pieces: dict[int, list[TextDelta]] = {number: [] for number in range(5)}
     for news in Worker(decoder, tokenizer, max_batch_size=3).run(inbox):
         for number, piece in news.items():
             pieces[number].append(piece)
@@ -53,47 +48,101 @@ def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path)
 
 
 def test_what_is_not_wanted_any_more_is_not_made(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(worker, "PAUSE", 60.0)  # only what begins or ends is told, however slow this machine is
+    monkeypatch.setattr(worker, "DELTA_INTERVAL_SECONDS", 60.0)  # only starts and ends are reported, at any speed
     decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
-    inbox: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    inbox: Inbox = SimpleQueue()
     for number in range(3):
-        inbox.put(order(number, [1], seed=number, num_tokens=10**6))
+        inbox.put(request(number, [1], seed=number, num_tokens=10**6))
     for made, news in enumerate(Worker(decoder, tokenizer, max_batch_size=2).run(inbox)):
         if made == 0:
             assert news.keys() == {0, 1}
-            inbox.put({"drop": 0})
+            inbox.put(0)
         elif made == 1:
             assert news.keys() == {2}  # it has taken the place
             for number in (1, 2):
-                inbox.put({"drop": number})
-            inbox.put(order(3, [1], seed=3, num_tokens=1))
+                inbox.put(number)
+            inbox.put(request(3, [1], seed=3, num_tokens=1))
         else:
-            assert news == {3: Piece(news[3].text, 1, [], "length")}
+            assert news == {3: TextDelta(news[3].text, 1, [], "length")}
             inbox.put(None)
 
 
-def test_a_worker_that_dies_is_replaced(serve_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
-    start, pids = asyncio.create_subprocess_exec, []
+def test_only_the_texts_of_a_worker_that_dies_are_lost_and_it_alone_is_replaced(in_smoke_run: Path):
+    async def check() -> None:
+        models = Models(find_checkpoint("best"), Limits(num_workers=2))
+        _, engine = await models.get()
+        dying, staying = engine.workers
+        params = SamplingParams(4000, 1.0, None, None, 0, ())
+        pending = [PendingText([1], params, None, False, asyncio.Event()) for _ in range(20)]
+        engine.submit(pending)
+        os.kill(dying.process.pid or 0, signal.SIGKILL)
+        while not any(text.is_lost for text in pending):
+            await asyncio.sleep(0.01)
+        assert [text.is_lost for text in pending].count(True) == 10
+        assert engine.workers[0] is staying
+        while len(engine.workers) < 2:
+            await asyncio.sleep(0.01)
+        assert await models.get() == ("smoke/version_0/best", engine)
+        assert engine.num_texts == 10
+        again = PendingText([1], replace(params, max_new_tokens=3), None, False, asyncio.Event())
+        engine.submit([again])
+        while again.num_tokens < 3:
+            assert not again.is_lost
+            await asyncio.sleep(0.01)
+        processes = [worker.process for worker in engine.workers]
+        await models.closed()
+        assert not any(process.is_alive() for process in processes)
 
-    async def recorded(*words: Any, **settings: Any) -> asyncio.subprocess.Process:
-        process = await start(*words, **settings)
-        pids.append(process.pid)
-        return process
+    asyncio.run(check())
 
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", recorded)
-    with serve_here(num_workers=2) as address:
-        body = {**BODY, "max_tokens": 4096, "n": 16, "stream": True}
-        with begin(address, body) as connection, connection.makefile("rb") as answer:
+
+def test_a_request_is_told_that_its_worker_died(serve_here: Callable[..., Any]):
+    others = multiprocessing.active_children()
+    with serve_here(num_workers=1) as address:
+        (child,) = set(multiprocessing.active_children()) - set(others)
+        with begin(address, {**BODY, "max_tokens": 4096, "n": 16, "stream": True}) as connection:
+            answer = connection.makefile("rb")
             until(lambda: answer.readline().startswith(b"data: "))
-            os.kill(pids[0], signal.SIGKILL)
+            os.kill(child.pid or 0, signal.SIGKILL)
             last = answer.read().decode().strip().rpartition("data: ")[2]
-            assert "defect" in json.loads(last.split("\n")[0])["error"]["message"]
+            assert "a worker process ended" in json.loads(last.split("\n")[0])["error"]["message"]
         until(lambda: texts(address) == 0)
-        assert ask(address)[0] == 200
-        assert len(pids) == 4
-        for pid in pids[:2]:  # the other one, too
-            with pytest.raises(ProcessLookupError):
-                os.kill(pid, 0)
+        until(lambda: ask(address)[0] == 200)
+
+
+def test_a_short_request_does_not_wait_for_long_ones(in_smoke_run: Path):
+    decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
+    inbox: Inbox = SimpleQueue()
+    worker = Worker(decoder, tokenizer, max_batch_size=8)
+    for number in range(40):  # two requests, of 20 texts each
+        inbox.put(request(number, [1], seed=number, num_tokens=10**6, group=number % 2))
+    steps = worker.run(inbox)
+    for _ in range(20):
+        next(steps)
+    inbox.put(request(100, [1], seed=0, num_tokens=5, group=2))
+    deltas = [next(steps) for _ in range(12)]
+    assert sum(delta[100].num_tokens for delta in deltas if 100 in delta) == 5
+
+
+def test_many_requests_of_one_text_take_turns_and_keep_their_texts(in_smoke_run: Path):
+    decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
+    inbox: Inbox = SimpleQueue()
+    for number in range(6):
+        inbox.put(request(number, tokenizer.encode("ROMEO:"), seed=number, num_tokens=300, group=number))
+    made, first_at = dict[int, str](), dict[int, int]()
+    total = 0
+    for deltas in Worker(decoder, tokenizer, max_batch_size=2).run(inbox):
+        for number, delta in deltas.items():
+            first_at.setdefault(number, total)
+            total += delta.num_tokens
+            made[number] = made.get(number, "") + delta.text
+        if total == 6 * 300:
+            inbox.put(None)
+    assert max(first_at.values()) < 6 * 150  # the last one did not wait until the first ones were complete
+    for number, text in made.items():
+        params = SamplingParams(300, 1.0, None, None, number, ())
+        alone = generate_batch(decoder, tokenizer, "ROMEO:", params, [number])
+        assert text == "".join(text for _, text in alone)
 
 
 def test_a_checkpoint_that_was_written_anew_takes_the_place_of_the_old(in_smoke_run: Path):
@@ -114,7 +163,7 @@ def test_a_checkpoint_that_was_written_anew_takes_the_place_of_the_old(in_smoke_
 def test_a_server_that_is_full_of_models_lets_the_one_go_that_was_not_used_for_longest(
     in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(models_module, "MOST_LOADED", 1)
+    monkeypatch.setattr(models_module, "MAX_LOADED", 1)
 
     async def check() -> None:
         models = Models(find_checkpoint("best"), Limits(num_workers=1))
