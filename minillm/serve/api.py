@@ -15,6 +15,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
@@ -26,13 +27,11 @@ from minillm.serve.errors import RefusedError, error_body, handle_errors
 from minillm.serve.guard import RequestGuard
 from minillm.serve.limits import Limits
 from minillm.serve.models import Models
-from minillm.serve.schema import (
+from minillm.serve.requests import AttentionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from minillm.serve.responses import (
     Attention,
-    AttentionRequest,
     Completion,
-    CompletionRequest,
     Detokenized,
-    DetokenizeRequest,
     ErrorResponse,
     Health,
     Model,
@@ -42,7 +41,6 @@ from minillm.serve.schema import (
     RunDetails,
     RunList,
     Tokenized,
-    TokenizeRequest,
     TokenizerInfo,
 )
 
@@ -111,8 +109,18 @@ def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None) ->
         app.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=headers)
     handle_errors(app)
     app.include_router(router)
-    app.router.default = StaticFiles(directory=PAGE, html=True)  # unlike a mount, only for paths without a route
+    app.router.default = PageFiles(directory=PAGE, html=True)  # unlike a mount, only for paths without a route
     return app
+
+
+class PageFiles(StaticFiles):
+    """Files of the web page; other paths are not found, with any method."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a file."""
+        if scope["method"] != "GET":
+            raise HTTPException(404)
+        await super().__call__(scope, receive, send)
 
 
 @router.post("/v1/completions", response_model=Completion, responses={200: {"content": {"text/event-stream": {}}}})

@@ -17,7 +17,8 @@ from minillm.generation.sampling_params import SamplingParams
 from minillm.serve.engine import Engine, PendingText
 from minillm.serve.errors import RefusedError
 from minillm.serve.logprobs import TokenLogprobs, score
-from minillm.serve.schema import Choice, Completion, CompletionRequest, Logprobs, OnUnknown, Usage
+from minillm.serve.requests import CompletionRequest, OnUnknown
+from minillm.serve.responses import Choice, Completion, Logprobs, Usage
 from minillm.serve.worker import TextDelta
 from minillm.tokenizer import Tokenizer
 

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from minillm.serve.schema import ErrorDetails, ErrorResponse
+from minillm.serve.responses import ErrorDetails, ErrorResponse
 
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},
@@ -54,8 +54,6 @@ def handle_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         path = request.url.path[:100]
-        if error.status_code == 405 and not (error.headers or {}).get("Allow"):  # of static files, which do not exist
-            error = RefusedError(404, "Not Found")
         if error.status_code == 404 and error.detail == "Not Found":
             hint = "; these models continue texts: POST /v1/completions" if path.startswith("/v1/") else ""
             error = RefusedError(404, f"there is no {path}{hint}")

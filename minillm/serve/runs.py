@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, is_inside_runs, parse_samples
-from minillm.serve.schema import Curve, RunDetails, Sample
+from minillm.serve.responses import Curve, RunDetails, Sample
 
 MAX_POINTS = 400  # of a curve: a page has no more pixels
 MAX_SAMPLES = 200

@@ -22,7 +22,8 @@ def serving(
     """Serve the best checkpoint below the working folder in a thread; yield the address."""
     listening = socket.create_server(("127.0.0.1", 0))
     access = Access(api_key, allowed_hosts, cors_origins)
-    server = Server(create_app(find_checkpoint("best"), Limits(**limits), access), grace_seconds=0.2)
+    app = create_app(find_checkpoint("best"), Limits(**limits), access)
+    server = Server(app, grace_seconds=0.2, keep_alive_seconds=Limits(**limits).keep_alive_seconds)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     until(lambda: server.started)

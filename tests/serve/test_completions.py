@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from openai import OpenAI
 
 import minillm as package
+from tests.serve.client import ask
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -148,3 +150,45 @@ def test_models_are_listed_and_shown(client: OpenAI):
     assert (shown.id, shown.context_length, shown.vocab_size) == ("smoke/version_0/last", 16, 65)  # pyright: ignore
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-4'"):
         client.completions.create(model="gpt-4", prompt="A")
+
+
+def test_the_requests_of_lm_evaluation_harness_are_answered(address: str, in_smoke_run: Path):
+    """Requests in the form of its `local-completions` model with its remote tokenizer."""
+    info = json.loads(ask(address, "/tokenizer_info", None)[2])
+    assert (info["eos_token"], info["bos_token"], info["chat_template"]) == ("\n", "\n", None)
+    tokenize = {"prompt": "O Romeo", "add_special_tokens": False}
+    ids = json.loads(ask(address, "/tokenize", tokenize)[2])["tokens"]
+    _, tokenizer = package.load()
+    assert ids == tokenizer.encode("O Romeo")
+    assert json.loads(ask(address, "/detokenize", {"tokens": ids})[2]) == {"prompt": "O Romeo"}
+    names = json.loads(ask(address, "/tokenize", {**tokenize, "return_token_strs": True})[2])["token_strs"]
+    assert names == list("O Romeo")
+
+    request = {"model": "", "prompt": [ids, ids[:3]], "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234}
+    status, _, content = ask(address, body={**request, "echo": True})
+    assert status == 200
+    model, _ = package.load()
+    for choice, prompt in zip(json.loads(content)["choices"], (ids, ids[:3]), strict=True):
+        expected = torch.log_softmax(model(torch.tensor([prompt]))[0].detach(), dim=-1)
+        continuation = choice["logprobs"]["token_logprobs"][1:-1]  # without the generated token
+        assert continuation == pytest.approx(
+            [float(expected[t, prompt[t + 1]]) for t in range(len(prompt) - 1)], abs=1e-4
+        )
+        for logprob, top in zip(continuation, choice["logprobs"]["top_logprobs"][1:-1], strict=True):
+            assert max(top.values()) >= logprob
+
+
+def test_settings_of_vllm_clients_are_understood(address: str):
+    def text(**settings: Any) -> str:
+        status, _, content = ask(address, body={"prompt": "A", "max_tokens": 8, "seed": 3, **settings})
+        assert status == 200, content
+        choice = json.loads(content)["choices"][0]
+        return choice["text"] + str(len((choice["logprobs"] or {}).get("top_logprobs", [])))
+
+    plain = text()
+    assert text(max_completion_tokens=8, max_tokens=None) == plain
+    assert text(top_k=-1) == text(top_k=0) == text(logprobs=False) == plain
+    assert text(user="a", ignore_eos=True, skip_special_tokens=False, repetition_penalty=1.0, min_p=0) == plain
+    assert text(logprobs=True) == plain[:-1] + "8"
+    assert text(seed=-1) != text(seed=-1)
+    assert text(max_tokens=8.0, stop=["never"]) == plain

@@ -1,0 +1,164 @@
+"""Schemas of responses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Logprobs(BaseModel):
+    """Natural logarithms of the probabilities of tokens; None for a token without context."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class Choice(BaseModel):
+    """A text, or the next part of one."""
+
+    index: int
+    text: str
+    logprobs: Logprobs | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    seed: int = Field(description="With the same settings it generates the same text.")
+
+
+class Usage(BaseModel):
+    """Numbers of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Completion(BaseModel):
+    """A completion, or an event of a streamed one."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage | None = None
+
+
+class Tokenized(BaseModel):
+    """Token ids of a text."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None = None
+
+
+class Detokenized(BaseModel):
+    """Text of token ids."""
+
+    prompt: str
+
+
+class TokenizerInfo(BaseModel):
+    """Kind and size of a tokenizer, and the text that an empty prompt stands for, which marks boundaries of texts."""
+
+    tokenizer_class: str
+    vocab_size: int
+    model_max_length: int
+    bos_token: str
+    eos_token: str
+    pad_token: None = None
+    chat_template: None = None
+
+
+class Model(BaseModel):
+    """A checkpoint."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "minillm"
+
+
+class ModelDetails(Model):
+    """A checkpoint with the sizes of its model."""
+
+    vocab_size: int
+    context_length: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+
+
+class ModelList(BaseModel):
+    """All checkpoints."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ErrorDetails(BaseModel):
+    """Description of an error."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorResponse(BaseModel):
+    """Error response."""
+
+    error: ErrorDetails
+
+
+class Health(BaseModel):
+    """State of the server."""
+
+    status: Literal["ok", "stopping"]
+    texts: int = Field(description="Number of texts that are being generated or wait for it.")
+
+
+class Attention(BaseModel):
+    """Attention weights of a head."""
+
+    tokens: list[str]
+    weights: list[list[float]] = Field(description="Row t has t + 1 numbers that sum to 1.")
+
+
+class Run(BaseModel):
+    """A training run."""
+
+    name: str
+    checkpoints: list[str]
+
+
+class RunList(BaseModel):
+    """All training runs, the newest first."""
+
+    data: list[Run]
+
+
+class Curve(BaseModel):
+    """Values of a metric by step."""
+
+    steps: list[int]
+    values: list[float]
+
+
+class Sample(BaseModel):
+    """Text that was generated at a validation."""
+
+    title: str
+    text: str
+
+
+class RunDetails(BaseModel):
+    """Losses and samples of a training run."""
+
+    name: str
+    train_loss: Curve
+    val_loss: Curve
+    lowest_val_loss: float | None
+    samples: list[Sample]
