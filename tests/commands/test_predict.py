@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from minillm.commands import predict
+from minillm.generation.sampling_params import SamplingParams
 from tests.conftest import CONFIGS
 
 Run = Callable[..., tuple[int, str, str]]
@@ -168,3 +170,13 @@ def test_changed_training_text_is_reported(own_folder: Path, minillm: Run, monke
     message = "memorization check: corpus 'text.txt' has changed since the model was trained\n"
     assert message in minillm(*predict)[2]
     assert message not in minillm(*predict, "--corpus", "text.txt")[2]
+
+
+def test_a_line_of_the_output_is_one_line_to_every_reader(tmp_path: Path):
+    prompt, text = "a\u2028b\x85", "é\u2029\n\u2028"
+    params = SamplingParams(5, 1.0, None, None, 0, ())
+    with (tmp_path / "samples.jsonl").open("wb", buffering=0) as output:
+        predict._write_json_line(output, Path("best.ckpt"), predict.Sample(prompt, params), text, None)
+    (line,) = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "é" in line
+    assert (json.loads(line)["prompt"], json.loads(line)["text"]) == (prompt, text)

@@ -1,11 +1,17 @@
 // The view that writes: text streams in, and every token shows what it was drawn from.
 
-import { stream } from "./api.js";
+import { post, stream } from "./api.js";
 import { Characters, named, parts, percent, showBars } from "./characters.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 12; // of the likeliest tokens
 const READ = 60_000; // characters of a text that are sent: the model sees only its end
+const FOLDED = 400; // characters of a long prompt that stay visible above the text
+
+function isVisible(element) {
+  const { top, bottom } = element.getBoundingClientRect();
+  return bottom > 0 && top < innerHeight;
+}
 
 export function showWriting(page) {
   let drawn = []; // for each token, what it was drawn from
@@ -20,7 +26,7 @@ export function showWriting(page) {
     const mine = new AbortController();
     writing = mine;
     page.trouble(null);
-    $("generate").textContent = "Generate anew";
+    $("generate").textContent = "Generate again";
     $("stop").disabled = false;
     $("continue").disabled = true;
     $("write-status").textContent = "Writing …";
@@ -40,10 +46,12 @@ export function showWriting(page) {
         if (choice.finish_reason === "stop") ended = ", where the model ended it";
         text += choice.text;
         made += tokens.length;
+        const follows = isVisible($("text").lastElementChild);
         parts(choice.text, text_offset).forEach((part, index) => {
           drawn.push({ token: tokens[index], logprob: token_logprobs[index], top: top_logprobs[index] });
           characters.add(part);
         });
+        if (follows) $("text").lastElementChild.scrollIntoView({ block: "nearest" });
       }
       $("write-status").textContent = `${made} tokens${ended}${seed}`;
     } catch (error) {
@@ -65,14 +73,26 @@ export function showWriting(page) {
     showBars($("why-bars"), top, token, logprob);
   }
 
-  $("write-form").addEventListener("submit", (event) => {
+  // The prompt as the model reads it: without the characters that it does not know, or with others in their place.
+  async function read(prompt) {
+    if (page.onUnknown() === "error" || !prompt) return prompt;
+    const body = { model: page.model(), prompt: prompt.slice(-READ), on_unknown: page.onUnknown(), max_tokens: 0, echo: true };
+    return (await post("v1/completions", body)).choices[0].text;
+  }
+
+  $("write-form").addEventListener("submit", async (event) => {
     event.preventDefault();
+    try {
+      text = await read($("prompt").value);
+    } catch (error) {
+      page.trouble(error);
+      return;
+    }
     drawn = [];
     characters.clear();
     $("why").textContent = "";
     $("why-bars").replaceChildren();
-    text = $("prompt").value;
-    characters.addPlain(text);
+    characters.addPlain(text.length > 2 * FOLDED ? `… ${text.slice(-FOLDED)}` : text);
     write();
   });
   $("prompt").addEventListener("keydown", (event) => {
