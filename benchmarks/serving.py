@@ -99,7 +99,10 @@ async def run_disconnecting_clients(port: int, num_clients: int) -> ClientStats:
 def resources(pid: int) -> dict[str, int]:
     """Return the threads, open files and memory in MB of a process and its children."""
     used = {"threads": 0, "files": 0, "MB": 0}
-    for number in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+    children = [
+        child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    for number in [pid, *map(int, children)]:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines())
         used["threads"] += int(status["Threads"])
         used["files"] += len(list(Path(f"/proc/{number}/fd").iterdir()))

@@ -1,8 +1,11 @@
-"""Atomic file writes."""
+"""Atomic file writes, and JSON that is one line for every reader."""
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
+
+LINE_SEPARATOR = re.compile("[\x85\u2028\u2029]")
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
@@ -38,3 +41,8 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def escape_line_separators(text: str) -> str:
+    """Escape U+0085, U+2028 and U+2029 in JSON, which allows them although some readers end a line at them."""
+    return text if text.isascii() else LINE_SEPARATOR.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -22,6 +22,7 @@ from minillm.commands.memorization_check import read_training_text, report_memor
 from minillm.commands.unknown_characters import known_prompt
 from minillm.cpus import one_blas_thread
 from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
+from minillm.files import escape_line_separators
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from minillm.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # maximum number of samples generated together
-LINE_SEPARATOR = re.compile("[\x85\u2028\u2029]")  # str.splitlines ends a line at these, JSON does not escape them
 MAX_ECHO_CHARACTERS = 1000  # a longer prompt is cut in a terminal and left out of the replay command
 
 
@@ -257,7 +257,7 @@ def _stream(sample: Sample, pieces: Iterator[str], is_only: bool) -> str:
 def _write_json_line(output: RawIOBase, path: Path, sample: Sample, text: str, match: str | None) -> None:
     result = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, "longest_copy": match}
     line = {**result, **asdict(sample.params)}
-    encoded = LINE_SEPARATOR.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(line, ensure_ascii=False))
+    encoded = escape_line_separators(json.dumps(line, ensure_ascii=False))
     remaining = memoryview(f"{encoded}\n".encode(errors="backslashreplace"))
     while remaining:  # an unbuffered write may be partial, for example on a nearly full disk
         remaining = remaining[output.write(remaining) :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -15,12 +14,14 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
 from minillm import __version__
 from minillm.checkpoint.run_folder import group_by_run
+from minillm.files import escape_line_separators
 from minillm.serve import runs
 from minillm.serve.completions import CompletionTask, decode, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
@@ -254,17 +255,17 @@ async def _events(task: CompletionTask) -> AsyncIterator[str]:
     """Yield the events of a completion; the last one is [DONE], or an error."""
     try:
         async for part in task.parts():
-            yield _event(part.model_dump())
+            yield _event(part)
         if task.includes_usage:
-            yield _event(task.usage_part().model_dump())
+            yield _event(task.usage_part())
     except RefusedError as error:
-        yield _event(error_body(error).model_dump())
+        yield _event(error_body(error))
     else:
         yield "data: [DONE]\n\n"
 
 
-def _event(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data)}\n\n"  # in ASCII: some clients split lines at U+0085, U+2028 and U+2029
+def _event(data: BaseModel) -> str:
+    return f"data: {escape_line_separators(data.model_dump_json())}\n\n"
 
 
 async def _unless_disconnected(request: Request, result: Coroutine[Any, Any, Completion]) -> Completion | Response:

@@ -126,6 +126,7 @@ class WorkerProcess:
         if self.process.is_alive():
             self.process.kill()
             await asyncio.to_thread(self.process.join)
+        self._end()
 
     def _send(self, message: TextRequest | int | None) -> None:
         with suppress(OSError):  # it has ended, which `_receive` notices
@@ -146,6 +147,8 @@ class WorkerProcess:
                     del self.texts[number]
 
     def _end(self) -> None:
+        if not self.is_alive:
+            return
         self.is_alive = False
         for text in self.texts.values():
             text.lose()

@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from minillm.checkpoint.run_folder import checkpoint_files
 from minillm.serve import api, server
 from minillm.serve.api import PUBLIC_ROUTES, router
+from minillm.serve.responses import Detokenized
 from tests.serve.client import BODY, ask, error, until
 
 Serve = Callable[..., Any]
@@ -209,8 +210,8 @@ def test_head_is_get_without_a_body_and_a_wrong_method_names_the_right_one(addre
 def test_a_stream_is_not_buffered_and_has_no_line_separators_of_unicode(address: str):
     _, headers, _ = ask(address, body={**BODY, "stream": True})
     assert (headers["Cache-Control"], headers["X-Accel-Buffering"]) == ("no-cache", "no")
-    event = api._event({"text": "a\x85b\u2028c\u2029d"})
-    assert event.splitlines() == ['data: {"text": "a\\u0085b\\u2028c\\u2029d"}', ""]
+    event = api._event(Detokenized(prompt="a\x85b\u2028c\u2029dé"))
+    assert event.splitlines() == ['data: {"prompt":"a\\u0085b\\u2028c\\u2029dé"}', ""]
 
 
 def test_the_schema_has_the_names_of_json_schema(address: str):
