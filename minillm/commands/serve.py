@@ -38,10 +38,9 @@ def run(args: list[str]) -> None:
         except ModuleNotFoundError as error:
             raise ValueError(f"serve needs {error.name}: pip install 'minillm[web]'") from error
         server_socket = _listen(options.host, options.port, BACKLOG)
-    log_to_stderr()
     raise_file_limit()
     access = Access(key, (options.host, *options.allowed_hosts), tuple(options.cors_origin))
-    with server_socket:
+    with server_socket, log_to_stderr():
         Server(create_app(path, limits, access), SHUTDOWN_SECONDS, limits.keep_alive_seconds).run([server_socket])
 
 

@@ -4,6 +4,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 
 
 class JSONFormatter(logging.Formatter):
@@ -19,10 +21,18 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-def log_to_stderr() -> None:
-    """Write the log to stderr: warnings and errors of all packages, and the access log."""
+@contextmanager
+def log_to_stderr() -> Generator[None]:
+    """Write warnings and errors of all packages, and the access log, to stderr inside the context."""
+    root, access = logging.getLogger(), logging.getLogger("minillm.access")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JSONFormatter())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    root.addHandler(handler)
+    access.setLevel(logging.INFO)
     logging.captureWarnings(True)
-    logging.getLogger("minillm.access").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        access.setLevel(logging.NOTSET)
+        root.removeHandler(handler)

@@ -16,30 +16,33 @@ FIT = [
 ]
 
 
-def test_compiled_training_is_equal_in_loss_and_resumes_exactly(tmp_path: Path, start: Start):
+def compile_without_code_generation(model: torch.nn.Module, mode: str) -> None:
+    """Do what `Module.compile` does, but with a backend that needs a second instead of half a minute."""
+    print("compiled with mode", mode)
+    model._compiled_call_impl = torch.compile(model._call_impl, backend="aot_eager")
+
+
+def test_compiled_training_is_equal_in_loss_and_resumes_exactly(start: Start, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_code_generation)
     step_2 = Path("lightning_logs/compiled/version_0/checkpoints/step_2.ckpt")
     for name, mode, *ckpt_path in (("eager", "none"), ("compiled", "default"), ("resumed", "default", step_2)):
         flags = ["--name", name, "--model.compile", mode, "--trainer.max_steps", 4]
         flags += ["--checkpoints.keep_every_n_steps", 2, *(["--ckpt_path", *ckpt_path] if ckpt_path else [])]
-        assert start(*FIT, *flags, **inductor_variables(tmp_path)).result().code == 0
+        result = start(*FIT, *flags).result()
+        assert (result.code, "compiled with mode default" in result.out) == (0, mode == "default")
     assert train_losses("compiled") == pytest.approx(train_losses("eager"), abs=2e-6)
     eager, compiled, resumed = (last_weights(name) for name in ("eager", "compiled", "resumed"))
     assert compiled.keys() == eager.keys()
     assert all(torch.equal(compiled[name], resumed[name]) for name in compiled)
-    assert not all(torch.equal(compiled[name], eager[name]) for name in eager)  # it was compiled
 
 
 def test_a_missing_compiler_is_one_line(tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("missing-g++",))
     flags = ["--model.compile", "default", "--trainer.max_steps", 2]
-    code, _, err = start(*FIT, *flags, **inductor_variables(tmp_path)).result()
+    code, _, err = start(*FIT, *flags, TORCHINDUCTOR_CACHE_DIR=str(tmp_path)).result()
     assert code == 2
     assert err.startswith("minillm: error: the model cannot be compiled: InvalidCxxCompiler: ")
     assert err.endswith("; pass --model.compile none\n")
-
-
-def inductor_variables(folder: Path) -> dict[str, str]:
-    return {"TORCHINDUCTOR_CACHE_DIR": str(folder), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
 def train_losses(name: str) -> list[float]:
