@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minillm.checkpoint.format import UnsupportedFileError
-from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, run_folders
+from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, run_folders, version_folder
 from minillm.checkpoint.sessions import start_of_last_session
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
 
@@ -60,16 +60,21 @@ def read_checkpoint_to_resume(
     return checkpoint, None if is_behind else run
 
 
-def find_run_to_restart(name: str) -> Path | None:
+def find_run_to_continue(name: str, version: int | str | None = None, root: str | Path | None = None) -> Path | None:
     """Return the folder of the newest run of a name, for a command that either starts or resumes it.
 
     Args:
         name: Name of the run.
+        version: Version of the run; None for the newest one.
+        root: Folder that contains `lightning_logs`; None for the working folder.
 
     Returns:
         The run folder; None if it has no checkpoint yet, so that the run starts from the beginning.
     """
-    runs = [run for run in run_folders() if run.name == name]
+    folder = Path(root or "", RUNS_FOLDER).expanduser()
+    runs = [run for run in run_folders(folder) if run.name == name]
+    if version is not None:
+        runs = [run for run in runs if run.path.name == version_folder(version)]
     newest = max(runs, key=start_of_last_session, default=None)
     return newest.path if newest and any(file.is_file() for file in (newest.last, newest.best)) else None
 

@@ -89,11 +89,11 @@ class RunFolder(NamedTuple):
         return self.checkpoints / f"step_{step}.ckpt"
 
 
-def run_folders() -> list[RunFolder]:
+def run_folders(root: Path = RUNS_FOLDER) -> list[RunFolder]:
     """Return the folders below `lightning_logs/` that have checkpoints or sessions, also behind symbolic links."""
     found: list[RunFolder] = []
-    visited = {RUNS_FOLDER.resolve()}
-    for folder, names, _ in os.walk(RUNS_FOLDER, followlinks=True):
+    visited = {root.resolve()}
+    for folder, names, _ in os.walk(root, followlinks=True):
         run = RunFolder(Path(folder))
         if run.environment.is_file() or any(run.checkpoints.glob("*.ckpt")):
             found.append(run)

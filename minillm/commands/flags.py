@@ -35,8 +35,8 @@ TOP_LEVEL_FLAGS = {
     "override earlier ones",
     "name": "name of the run, which is written to lightning_logs/NAME/version_N (default: minillm)",
     "version": "number N or another name of the version folder (default: the next free number)",
-    "ckpt_path": "a checkpoint file, a run folder, or best or last of the newest run; fit resumes it, validate and "
-    "test evaluate it (default of validate and test: best)",
+    "ckpt_path": "a checkpoint file, a run folder, or best or last of the newest run; fit resumes it, and with auto "
+    "also starts the first run; validate and test evaluate it (default of validate and test: best)",
     "init_from": "checkpoint whose weights and tokenizer initialize a new run (fine-tuning)",
     "seed_everything": "random seed of the weights, dropout and training windows (default: 1337)",
     "print_config": "print the resolved configuration and exit",

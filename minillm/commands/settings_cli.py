@@ -17,7 +17,7 @@ from minillm.callbacks.attention_maps import AttentionMaps
 from minillm.callbacks.checkpoints import Checkpoints
 from minillm.callbacks.samples import Samples
 from minillm.checkpoint.config_yaml import read_config
-from minillm.checkpoint.find import find_checkpoint, find_run_to_restart, read_checkpoint_to_resume
+from minillm.checkpoint.find import find_checkpoint, find_run_to_continue, read_checkpoint_to_resume
 from minillm.checkpoint.format import FORMAT, versions
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, version_folder
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
@@ -132,7 +132,8 @@ class SettingsCLI(LightningCLI):
 
     def _resume_or_start(self, args: list[str], default_name: str) -> list[str]:
         """Return flags that resume the newest run of the name, or start one if that run has no checkpoint."""
-        run = find_run_to_restart(PurePath(self.config.name or default_name).as_posix())
+        name = PurePath(self.config.name or default_name).as_posix()
+        run = find_run_to_continue(name, self.config.version, self.config.trainer.default_root_dir)
         self.config.ckpt_path = None if run is None else str(run)
         if run is None:
             return [*args, "--ckpt_path=null"]

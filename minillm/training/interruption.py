@@ -5,12 +5,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 RESTART_COUNTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 
 PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+REPEAT_SECONDS = 0.2  # a signal that follows sooner is the same one: Linux sends one for each thread of a dead agent
 
 
 def may_handle_signals() -> bool:
@@ -61,6 +63,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._received_at = 0.0
         self._previous_handlers: dict[int, Any] = {}
 
     def install(self) -> None:
@@ -75,7 +78,10 @@ class StopRequest:
         self._previous_handlers = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        os.write(2, b"minillm: stopping after this step (and its validation); a second signal stops immediately\n")
-        for number in self._previous_handlers:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if self.signum is None:
+            self.signum, self._received_at = signum, time.monotonic()
+            os.write(2, b"minillm: stopping after this step (and its validation); a second signal stops immediately\n")
+        elif time.monotonic() - self._received_at > REPEAT_SECONDS:
+            for number in self._previous_handlers:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.kill(os.getpid(), signum)

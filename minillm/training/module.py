@@ -34,7 +34,7 @@ class LanguageModel(LightningModule):
         weight_decay: Weight decay of the matrices, with either optimizer.
         beta2: AdamW's beta2, the decay of its second moment.
         frozen_blocks: Number of leading blocks whose weights are frozen.
-        compile: Mode of `torch.compile` for the training steps, or `none`. Compiling takes a minute, and pays on a GPU.
+        compile: Mode of `torch.compile` for the training steps, or `none`; for GPUs, as compiling takes time.
         model_class: A model class of your own, by default `Decoder`: a module that is created with a ModelConfig, has
             it as attribute `config`, and maps token ids (B, T) to logits (B, T, V).
         decoder: Arguments of `ModelConfig`.

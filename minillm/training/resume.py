@@ -10,6 +10,14 @@ from lightning.pytorch import Trainer
 from minillm.checkpoint.validation import Checkpoint, check_tensor
 from minillm.data.datamodule import get_datamodule
 
+MAY_DIFFER = {
+    "corpus",
+    "val_corpus",
+    "text_sha256",
+    "tokenizer",
+    "compile",
+}  # settings of processes that train together
+
 
 def epochs_done(checkpoint: dict[str, Any]) -> int:
     """Return the number of complete epochs at a checkpoint.
@@ -40,7 +48,7 @@ def convert_batch_counts(checkpoint: dict[str, Any], num_batches: int) -> None:
 
 
 def check_processes_agree(trainer: Trainer) -> None:
-    """Check that all processes start at the same step of a training on the same text.
+    """Check that all processes start at the same step of the same training.
 
     Args:
         trainer: The Trainer, after a checkpoint is restored.
@@ -50,13 +58,18 @@ def check_processes_agree(trainer: Trainer) -> None:
     """
     if trainer.world_size == 1:
         return
-    starts: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(starts, (trainer.global_step, get_datamodule(trainer).text_sha256))
-    for rank, (step, text) in enumerate(starts):
-        difference = f"starts at step {step}" if step != starts[0][0] else "reads another text"
-        if (step, text) != starts[0]:
+    data = get_datamodule(trainer)
+    values: dict[str, Any] = {"step": trainer.global_step, "text": data.text_sha256, "max_steps": trainer.max_steps}
+    model: dict[str, Any] = {**trainer.lightning_module.hparams}
+    for section, settings in (("model", model), ("data", dict[str, Any](data.hparams))):
+        values |= {f"{section}.{name}": value for name, value in settings.items() if name not in MAY_DIFFER}
+    gathered: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(gathered, values)
+    for rank, others in enumerate(gathered):
+        for name in (name for name in values if others.get(name) != gathered[0].get(name)):
+            difference = "another text" if name == "text" else f"{name} {others.get(name)}"
             raise MisconfigurationException(
-                f"rank {rank} {difference}, unlike rank 0: all machines need the run folder and the text"
+                f"rank {rank} has {difference}, unlike rank 0: all machines need the run folder, the text and the flags"
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.checkpoint.find import find_run_to_restart
+from minillm.checkpoint.find import find_run_to_continue
 from minillm.data.shakespeare import tinyshakespeare
 from tests.processes import ForkedCommand, start_ranks, wait_for_text
 
@@ -62,8 +62,8 @@ def test_a_process_that_answers_nothing_ends_the_others_after_the_timeout(tmp_pa
 @pytest.mark.parametrize(
     ("flags", "difference"),
     [
-        (["--ckpt_path", "lightning_logs/run/version_0"], "rank 1 starts at step 2"),
-        (["--data.corpus", "other.txt"], "rank 1 reads another text"),
+        (["--ckpt_path", "lightning_logs/run/version_0"], "rank 1 has step 2"),
+        (["--data.corpus", "other.txt"], "rank 1 has another text"),
     ],
 )
 def test_machines_that_share_neither_folder_nor_text_are_refused(
@@ -75,7 +75,10 @@ def test_machines_that_share_neither_folder_nor_text_are_refused(
     output.mkdir()
     first, second = start_ranks(2, [*FIT, "--trainer.max_steps", "5"], output, last=flags)
     assert first.result().code == second.result().code == 2
-    assert f"error: {difference}, unlike rank 0: all machines need the run folder and the text" in first.result().err
+    assert (
+        f"error: {difference}, unlike rank 0: all machines need the run folder, the text and the flags"
+        in first.result().err
+    )
     assert second.result().err == ""
     assert [path.name for path in Path("lightning_logs/run").iterdir()] == ["version_0"]
 
@@ -106,17 +109,41 @@ def test_ckpt_path_auto_starts_resumes_and_is_done(start: Start):
     ]
 
 
+def test_ckpt_path_auto_looks_in_the_folder_and_the_version_of_the_flags(start: Start):
+    flags = [*FIT, "--ckpt_path", "auto", "--trainer.default_root_dir", "out", "--trainer.max_steps"]
+    assert start(*flags, 2).result().code == 0
+    assert "resuming from step 2" in start(*flags, 4).result().out
+    assert "resuming" not in start(*flags, 2, "--version", 3).result().out
+    assert "resuming from step 2" in start(*flags, 4, "--version", 3).result().out
+    assert sorted(path.name for path in Path("out/lightning_logs/run").iterdir()) == ["version_0", "version_3"]
+
+
+def test_a_signal_that_comes_twice_at_once_is_one(start: Start):
+    command = start(*FIT, *ENDLESS)
+    command.wait_for("step 10/")
+    for _ in range(2):
+        command.send_signal(signal.SIGTERM)
+    code, _, err = command.result()
+    assert (code, "stopped by SIGTERM after step" in err) == (143, True)
+
+
+def test_ranks_with_different_settings_are_refused(tmp_path: Path):
+    first, second = start_ranks(2, [*FIT, "--trainer.max_steps", "5"], tmp_path, last=["--model.learning_rate", "0.5"])
+    assert first.result().code == second.result().code == 2
+    assert "error: rank 1 has model.learning_rate 0.5, unlike rank 0" in first.result().err
+
+
 def test_a_restart_before_the_first_checkpoint_starts_from_step_0(
     start: Start, minillm: Callable[..., tuple[int, str, str]]
 ):
     assert minillm(*FIT)[0] == 0
-    assert find_run_to_restart("run") == Path("lightning_logs/run/version_0")
-    assert find_run_to_restart("other") is None
+    assert find_run_to_continue("run") == Path("lightning_logs/run/version_0")
+    assert find_run_to_continue("other") is None
     command = start(*FIT, *ENDLESS, "--checkpoints.every_n_train_steps", 10**6, "--trainer.val_check_interval", 10**6)
     command.wait_for("step 5/")
     command.send_signal(signal.SIGKILL)
     command.result()
-    assert find_run_to_restart("run") is None  # the failed run is the newest
+    assert find_run_to_continue("run") is None  # the failed run is the newest
     result = start(*FIT, TORCHELASTIC_RESTART_COUNT="1").result()
     assert (result.code, "resuming" in result.out) == (0, False)
 

@@ -1,4 +1,4 @@
-"""Requests of the tests, and what they wait for."""
+"""HTTP requests of the tests."""
 
 import json
 import socket
@@ -12,7 +12,7 @@ BODY = {"prompt": "A", "max_tokens": 5}
 
 
 def ask(address: str, path: str = "/v1/completions", body: object = BODY, **headers: str) -> tuple[int, Any, Any]:
-    """Status, headers and content of an answer; a GET without a body."""
+    """Send a request, a GET if it has no body; return the status, headers and content of the response."""
     content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = Request(address + path, content, {"Content-Type": "application/json", **headers})
     try:
@@ -23,7 +23,7 @@ def ask(address: str, path: str = "/v1/completions", body: object = BODY, **head
 
 
 def error(address: str, *args: Any, **kwargs: Any) -> tuple[int, dict[str, Any]]:
-    """Status and error of an answer, which has to be one in the convention's shape."""
+    """Send a request; return the status and the error of the response, which must be an error response."""
     status, _, content = ask(address, *args, **kwargs)
     found = json.loads(content)["error"]
     assert found.keys() == {"message", "type", "param", "code"}
@@ -42,7 +42,7 @@ def texts(address: str) -> int:
 
 
 def begin(address: str, body: dict[str, Any], head: str = "") -> socket.socket:
-    """A connection on which a completion has been asked for, and not been read."""
+    """Open a connection, and send a completion request without reading the response."""
     host, port = address.removeprefix("http://").split(":")
     content = json.dumps(body).encode()
     connection = socket.create_connection((host, int(port)), timeout=20)

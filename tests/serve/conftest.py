@@ -37,7 +37,7 @@ def serving(
 
 @pytest.fixture(scope="session")
 def served(smoke_run: Path) -> Iterator[str]:
-    """The address of a server of the smoke run's models, for as long as tests run."""
+    """Serve the smoke run's models for all tests; return the address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(smoke_run)
         with serving() as address:
@@ -46,19 +46,19 @@ def served(smoke_run: Path) -> Iterator[str]:
 
 @pytest.fixture
 def address(served: str, smoke_run: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of that server, which is a thread here: it finds its runs from the working folder."""
+    """Return the address of that server, and change to its working folder: it runs in a thread of this process."""
     monkeypatch.chdir(smoke_run)
     return served
 
 
 @pytest.fixture
 def client(address: str) -> Iterator[OpenAI]:
-    """OpenAI's own client, talking to it."""
+    """OpenAI's client of that server."""
     with OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=30) as client:
         yield client
 
 
 @pytest.fixture
 def serve_here(in_smoke_run: Path) -> Callable[..., Any]:
-    """Serve with other settings."""
+    """Return a function that serves a copy of the smoke run with other settings."""
     return serving

@@ -59,7 +59,7 @@ def test_token_ids_are_a_prompt_too(client: OpenAI, in_smoke_run: Path):
     assert texts[0] == texts[1]
 
 
-def test_a_seed_that_was_drawn_is_told_and_repeats_the_text(client: OpenAI):
+def test_a_random_seed_is_reported_and_reproduces_the_text(client: OpenAI):
     asked: dict[str, Any] = {"model": "", "prompt": "A", "max_tokens": 40}
     first, other = client.completions.create(**asked), client.completions.create(**asked)
     again = client.completions.create(**asked, seed=first.choices[0].seed)  # pyright: ignore

@@ -22,7 +22,7 @@ from tests.serve.client import BODY, ask, begin, error, texts, until
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_nothing_is_left_of_clients_that_leave(address: str, stream: bool):
+def test_disconnected_clients_leave_nothing_running(address: str, stream: bool):
     threads = threading.active_count()
     for _ in range(3):
         connections = [begin(address, {**BODY, "max_tokens": 4096, "stream": stream}) for _ in range(20)]
@@ -33,7 +33,7 @@ def test_nothing_is_left_of_clients_that_leave(address: str, stream: bool):
     assert threading.active_count() == threads
 
 
-def test_who_finds_the_queue_full_is_told_when_to_come_again(serve_here: Callable[..., Any]):
+def test_a_full_queue_is_503_with_retry_after(serve_here: Callable[..., Any]):
     with serve_here(max_batch_size=1, max_waiting=2) as address:
         connections = [begin(address, {**BODY, "max_tokens": 4096, "n": 3})]
         until(lambda: texts(address) == 3)
@@ -54,20 +54,20 @@ def test_texts_wait_for_their_turn_where_the_batch_is_full(serve_here: Callable[
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"max_tokens": 4096}, {"prompt": "A" * 60_000, "max_tokens": 0, "echo": True, "logprobs": 1}]
+    "settings", [{"max_tokens": 4096}, {"prompt": "A" * 60_000, "max_tokens": 0, "echo": True, "logprobs": 1}]
 )
-def test_a_request_is_given_up_in_time(serve_here: Callable[..., Any], wanted: dict[str, Any]):
+def test_a_request_ends_at_its_timeout(serve_here: Callable[..., Any], settings: dict[str, Any]):
     with serve_here(max_seconds=0.05) as address:
-        status, found = error(address, body={**BODY, **wanted})
+        status, found = error(address, body={**BODY, **settings})
         assert (status, found["code"]) == (504, "deadline_exceeded")
-        if "echo" not in wanted:
-            _, _, stream = ask(address, body={**BODY, **wanted, "stream": True})
+        if "echo" not in settings:
+            _, _, stream = ask(address, body={**BODY, **settings, "stream": True})
             last = json.loads(stream.decode().strip().rpartition("data: ")[2])
             assert last["error"]["code"] == "deadline_exceeded"
         until(lambda: texts(address) == 0)
 
 
-def test_the_key_opens_everything_but_the_page(serve_here: Callable[..., Any]):
+def test_the_api_key_protects_everything_but_the_page(serve_here: Callable[..., Any]):
     with serve_here(api_key="key") as address:
         for path, body in (
             ("/v1/completions", BODY),
@@ -120,11 +120,11 @@ def test_a_body_has_a_size_and_a_time(serve_here: Callable[..., Any], monkeypatc
             assert endless.recv(100).startswith(b"HTTP/1.1 413")
         with socket.create_connection((host, int(port)), timeout=20) as silent:
             silent.sendall(b"POST /v1/comp")
-            assert silent.recv(100) == b""  # hung up
+            assert silent.recv(100) == b""  # closed
         assert ask(address)[0] == 200
 
 
-def test_the_log_is_json_without_what_was_written(address: str, caplog: pytest.LogCaptureFixture):
+def test_the_log_is_json_without_prompts(address: str, caplog: pytest.LogCaptureFixture):
     expected = [("POST", "/v1/completions", 200), ("GET", "/v1/models/{model:path}", 404)]
 
     def lines() -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def test_a_second_signal_ends_the_program_at_once(in_smoke_run: Path):
         assert all(json.loads(line)["level"] for line in lines), lines
 
 
-def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path):
+def test_running_requests_end_with_an_error_after_the_grace_time(in_smoke_run: Path):
     listening = socket.create_server(("127.0.0.1", 0))
     stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), grace_seconds=0.1)
     thread = threading.Thread(target=stopping.run, args=([listening],))
@@ -191,7 +191,7 @@ def test_who_still_waits_when_the_server_has_to_stop_is_told(in_smoke_run: Path)
     assert not thread.is_alive()
 
 
-def test_without_the_extra_it_says_what_to_install(in_smoke_run: Path):
+def test_a_missing_extra_is_named(in_smoke_run: Path):
     code = "import sys; sys.modules['fastapi'] = None; from minillm.cli import main; main(['serve'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=False)
     assert (done.returncode, done.stderr) == (2, "minillm: error: serve needs fastapi: pip install 'minillm[web]'\n")

@@ -28,7 +28,7 @@ def request(number: int, prompt: list[int], seed: int, num_tokens: int, group: i
     return TextRequest(number, group, prompt, SamplingParams(num_tokens, 1.0, None, None, seed, ()), None, False)
 
 
-def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path):
+def test_texts_start_at_once_and_arrive_in_parts(in_smoke_run: Path):
     decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
     inbox: Inbox = SimpleQueue()
     for number in range(5):  # more than there is room for
@@ -47,7 +47,7 @@ def test_texts_begin_at_once_and_come_in_pieces_to_their_end(in_smoke_run: Path)
         assert [piece.finish_reason for piece in made] == [None] * (len(made) - 1) + ["length"]
 
 
-def test_what_is_not_wanted_any_more_is_not_made(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cancelled_texts_are_not_generated(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker, "DELTA_INTERVAL_SECONDS", 60.0)  # only starts and ends are reported, at any speed
     decoder, tokenizer, _ = load_numpy(find_checkpoint("best"))
     inbox: Inbox = SimpleQueue()
@@ -96,7 +96,7 @@ def test_only_the_texts_of_a_worker_that_dies_are_lost_and_it_alone_is_replaced(
     asyncio.run(check())
 
 
-def test_a_request_is_told_that_its_worker_died(serve_here: Callable[..., Any]):
+def test_a_request_whose_worker_dies_ends_with_an_error(serve_here: Callable[..., Any]):
     others = multiprocessing.active_children()
     with serve_here(num_workers=1) as address:
         (child,) = set(multiprocessing.active_children()) - set(others)
@@ -145,7 +145,7 @@ def test_many_requests_of_one_text_take_turns_and_keep_their_texts(in_smoke_run:
         assert text == "".join(text for _, text in alone)
 
 
-def test_a_checkpoint_that_was_written_anew_takes_the_place_of_the_old(in_smoke_run: Path):
+def test_a_rewritten_checkpoint_replaces_the_loaded_one(in_smoke_run: Path):
     async def check() -> None:
         models = Models(find_checkpoint("best"), Limits(num_workers=1))
         name, engine = await models.get()
@@ -160,9 +160,7 @@ def test_a_checkpoint_that_was_written_anew_takes_the_place_of_the_old(in_smoke_
     asyncio.run(check())
 
 
-def test_a_server_that_is_full_of_models_lets_the_one_go_that_was_not_used_for_longest(
-    in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_least_recently_used_model_is_unloaded(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(models_module, "MAX_LOADED", 1)
 
     async def check() -> None:
