@@ -60,8 +60,9 @@ def check_processes_agree(trainer: Trainer) -> None:
         return
     data = get_datamodule(trainer)
     values: dict[str, Any] = {"step": trainer.global_step, "text": data.text_sha256, "max_steps": trainer.max_steps}
-    model: dict[str, Any] = {**trainer.lightning_module.hparams}
-    for section, settings in (("model", model), ("data", dict[str, Any](data.hparams))):
+    model_settings: dict[str, Any] = {**trainer.lightning_module.hparams}
+    data_settings: dict[str, Any] = {**data.hparams}
+    for section, settings in (("model", model_settings), ("data", data_settings)):
         values |= {f"{section}.{name}": value for name, value in settings.items() if name not in MAY_DIFFER}
     gathered: list[Any] = [None] * trainer.world_size
     torch.distributed.all_gather_object(gathered, values)
