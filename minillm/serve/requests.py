@@ -106,10 +106,18 @@ Name = Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
 OnUnknown = Literal["error", "skip", "replace"]
 
 
+def _allow_null(schema: dict[str, Any]) -> None:
+    """Add null, which means the default, to the types of every field that has a default."""
+    for name, field in schema["properties"].items():
+        if name not in schema.get("required", []):
+            about = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+            schema["properties"][name] = about | {"anyOf": [field, {"type": "null"}]}
+
+
 class Request(BaseModel):
     """Request body without unknown fields, and without conversions such as of `"5"` to 5."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_allow_null)
 
     @model_validator(mode="before")
     @classmethod
@@ -131,17 +139,8 @@ class StreamOptions(Request):
     include_obfuscation: bool = Field(False, description="Accepted and ignored.")
 
 
-def _allow_null(schema: dict[str, Any]) -> None:
-    """Add null, which means the default, to the types of every field."""
-    for name, field in schema["properties"].items():
-        about = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
-        schema["properties"][name] = about | {"anyOf": [field, {"type": "null"}]}
-
-
 class CompletionRequest(Request):
     """Request of a completion."""
-
-    model_config = ConfigDict(json_schema_extra=_allow_null)
 
     model: Name = Field("", description="A name that /v1/models lists; by default the first.")
     prompt: Prompts = Field(
