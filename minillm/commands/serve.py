@@ -34,14 +34,14 @@ def run(args: list[str]) -> None:
         try:
             from minillm.serve.api import Access, create_app
             from minillm.serve.logs import log_to_stderr
-            from minillm.serve.server import BACKLOG, Server, raise_file_limit
+            from minillm.serve.server import BACKLOG, Server, connection_limit
         except ModuleNotFoundError as error:
             raise ValueError(f"serve needs {error.name}: pip install 'minillm[web]'") from error
         server_socket = _listen(options.host, options.port, BACKLOG)
-    raise_file_limit()
     access = Access(key, (options.host, *options.allowed_hosts), tuple(options.cors_origin))
     with server_socket, log_to_stderr():
-        Server(create_app(path, limits, access), SHUTDOWN_SECONDS, limits.keep_alive_seconds).run([server_socket])
+        app = create_app(path, limits, access)
+        Server(app, SHUTDOWN_SECONDS, limits.keep_alive_seconds, connection_limit()).run([server_socket])
 
 
 def _parser() -> argparse.ArgumentParser:

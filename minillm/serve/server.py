@@ -6,7 +6,9 @@ import asyncio
 import logging
 import socket
 import sys
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,19 +17,29 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIMEOUT_SECONDS = 10.0  # from the first byte of a request to the end of its head
 MAX_HEAD_BYTES = 65_536
 MAX_CONNECTIONS = 1_000
-BACKLOG = 128  # connections that the system accepts before this program does
+BACKLOG = 128  # connections that wait to be accepted, and the most that asyncio accepts at once
+RESERVED_FILES = BACKLOG + 64  # open files that must remain free: for a burst of connections, workers and checkpoints
 SHUTDOWN_MARGIN_SECONDS = 5
 
 
 class Connection(HttpToolsProtocol):
-    """HTTP/1.1 connection that must send the head of a request in time, and none that is too large."""
+    """HTTP/1.1 connection that must send the head of a request in time, and none that is too large.
+
+    Args:
+        max_connections: Number of connections above which idle ones are closed and others refused.
+        arguments: uvicorn's arguments.
+    """
+
+    def __init__(self, max_connections: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.max_connections = max_connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Start the timeout; above `MAX_CONNECTIONS`, close the connection that has been idle for longest."""
+        """Start the timeout; above `max_connections`, close the connection that has been idle for longest."""
         super().connection_made(transport)
         self._start_head()
         self.idle_since: float | None = self.loop.time()
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self.max_connections:
             others: list[Connection] = [c for c in self.connections if c is not self]  # pyright: ignore[reportAssignmentType]
             idle = [(c.idle_since, c) for c in others if c.idle_since is not None]
             if idle:
@@ -85,15 +97,22 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
 
-def raise_file_limit() -> None:
-    """Raise the limit of open files to what `MAX_CONNECTIONS` connections need, as far as the system allows."""
-    if sys.platform != "win32":
-        import resource
+def connection_limit() -> int:
+    """Raise the limit of open files; return the number of connections that it leaves room for.
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = 2 * MAX_CONNECTIONS
-        if soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard < 0 else min(wanted, hard), hard))
+    Returns:
+        `MAX_CONNECTIONS`, or fewer where the system does not allow as many open files.
+    """
+    if sys.platform == "win32":
+        return MAX_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    if 0 <= soft < wanted:
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
 
 
 class Server(uvicorn.Server):
@@ -103,12 +122,15 @@ class Server(uvicorn.Server):
         app: The application.
         grace_seconds: Time for running requests to finish after a signal; then they end with an error.
         keep_alive_seconds: Time after which an idle connection is closed.
+        max_connections: As for `Connection`.
     """
 
-    def __init__(self, app: FastAPI, grace_seconds: float, keep_alive_seconds: int = 75) -> None:
+    def __init__(
+        self, app: FastAPI, grace_seconds: float, keep_alive_seconds: int, max_connections: int = MAX_CONNECTIONS
+    ) -> None:
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=partial(Connection, max_connections),  # pyright: ignore[reportArgumentType]
             ws="none",
             log_config=None,
             access_log=False,

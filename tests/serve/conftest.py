@@ -11,19 +11,23 @@ from openai import OpenAI
 from minillm.checkpoint.find import find_checkpoint
 from minillm.serve.api import Access, create_app
 from minillm.serve.limits import Limits
-from minillm.serve.server import Server
+from minillm.serve.server import MAX_CONNECTIONS, Server
 from tests.serve.client import until
 
 
 @contextmanager
 def serving(
-    api_key: str | None = None, allowed_hosts: tuple[str, ...] = (), cors_origins: tuple[str, ...] = (), **limits: Any
+    api_key: str | None = None,
+    allowed_hosts: tuple[str, ...] = (),
+    cors_origins: tuple[str, ...] = (),
+    max_connections: int = MAX_CONNECTIONS,
+    **limits: Any,
 ) -> Generator[str]:
     """Serve the best checkpoint below the working folder in a thread; yield the address."""
     listening = socket.create_server(("127.0.0.1", 0))
     access = Access(api_key, allowed_hosts, cors_origins)
     app = create_app(find_checkpoint("best"), Limits(**limits), access)
-    server = Server(app, grace_seconds=0.2, keep_alive_seconds=Limits(**limits).keep_alive_seconds)
+    server = Server(app, 0.2, Limits(**limits).keep_alive_seconds, max_connections)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     until(lambda: server.started)

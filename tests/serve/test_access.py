@@ -171,9 +171,8 @@ def test_keep_alive_ends_after_its_time(serve_here: Serve):
             assert connection.sock.recv(100) == b""
 
 
-def test_idle_connections_make_room_for_new_ones(serve_here: Serve, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
-    with serve_here() as address:
+def test_idle_connections_make_room_for_new_ones(serve_here: Serve):
+    with serve_here(max_connections=4) as address:
         host, port = address.removeprefix("http://").split(":")
         idle = [socket.create_connection((host, int(port)), timeout=20) for _ in range(12)]
         assert ask(address)[0] == 200

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,22 @@ def test_a_second_signal_ends_the_program_at_once(in_smoke_run: Path):
         assert all(json.loads(line)["level"] for line in lines), lines
 
 
+def test_idle_connections_leave_open_files_where_the_system_allows_few(in_smoke_run: Path):
+    command = f"ulimit -n {server.RESERVED_FILES + 50}; exec {sys.executable} -m minillm serve --port 0"
+    with subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True) as process, ExitStack() as stack:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[-1]
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(400):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+        assert ask(address)[0] == 200
+        process.terminate()
+        assert process.stderr.read() == ""
+
+
 def test_running_requests_end_with_an_error_after_the_grace_time(in_smoke_run: Path):
     listening = socket.create_server(("127.0.0.1", 0))
-    stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), grace_seconds=0.1)
+    stopping = server.Server(api.create_app(find_checkpoint("best"), Limits()), 0.1, 75)
     thread = threading.Thread(target=stopping.run, args=([listening],))
     thread.start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
