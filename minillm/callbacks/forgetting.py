@@ -7,6 +7,7 @@ from minillm.checkpoint.validation import Checkpoint
 from minillm.data.corpus import may_read_unasked
 from minillm.data.datamodule import TextDataModule
 from minillm.data.prepare import prepare
+from minillm.data.text_files import TextFormat
 from minillm.data.windows import ConsecutiveWindows, Tokens
 from minillm.training.module import LanguageModel
 
@@ -24,7 +25,7 @@ class Forgetting(Callback):
         val_corpus = base.data.get("val_corpus")
         name = val_corpus or base.data.get("corpus")
         if name is not None and may_read_unasked(name):
-            prepared = prepare(name, data.tokenizer)
+            prepared = prepare(name, data.tokenizer, text_format=TextFormat.of(base.data))
             if base.text_sha256.get("val_corpus" if val_corpus else "corpus", prepared.sha256) == prepared.sha256:
                 self.texts["old"] = (prepared.whole if val_corpus else prepared.val).tokens
         self.batch_size = data.batch_size

@@ -25,6 +25,9 @@ REQUIRED_KEYS: dict[str, type] = {
 DATA_HYPER_PARAMETERS: dict[str, tuple[type, ...]] = {  # allowed types; other keys are ignored
     "corpus": (str,),
     "val_corpus": (str, NoneType),
+    "encoding": (str,),
+    "text_field": (str,),
+    "documents": (str,),
     "batch_size": (int,),
     "sampling": (str,),
     "vocab_size": (int, NoneType),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
+from minillm.commands.escapes import unescape
 from minillm.errors import fail
 from minillm.generation.sampling_params import SamplingParams
 
@@ -42,7 +43,7 @@ def read_prompts(params: SamplingParams) -> Iterator[tuple[str, SamplingParams]]
             except ValueError as error:
                 print(f"minillm: error: {error}", file=sys.stderr)
         elif line:
-            yield line.replace("\\n", "\n"), params
+            yield unescape(line), params
             params = replace(params, seed=((params.seed or 0) + 1) % 2**63)
 
 
@@ -58,7 +59,7 @@ def change_setting(params: SamplingParams, line: str) -> SamplingParams:
         print(params, file=sys.stderr)
         return params
     if name == "stop":
-        return replace(params, stop=(*params.stop, value.replace("\\n", "\n")) if value else ())
+        return replace(params, stop=(*params.stop, unescape(value)) if value else ())
     if name not in TYPES:
         raise ValueError(f"unknown setting /{name}; choose from /{', /'.join(TYPES)}, /stop, /settings")
     if value == "none" and name in ("top_k", "top_p"):

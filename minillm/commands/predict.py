@@ -17,9 +17,10 @@ from io import RawIOBase, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from minillm.commands.escapes import escape, unescape
 from minillm.commands.interactive import read_prompts
-from minillm.commands.memorization_check import read_training_text, report_memorization
-from minillm.commands.unknown_characters import known_prompt
+from minillm.commands.memorization_check import Memorization, TrainingText, read_training_text
+from minillm.commands.unknown_characters import known_prompt, report_impossible_stops
 from minillm.cpus import one_blas_thread
 from minillm.errors import OneLineErrorMixin, exit_on_stdout_error, exit_on_wrong_input, fail
 from minillm.files import escape_line_separators
@@ -66,18 +67,21 @@ def run(args: list[str]) -> None:
                 set_num_threads(num_threads)
             training_text = read_training_text(data, options.corpus)
             prompts = [known_prompt(tokenizer, prompt, options.on_unknown) for prompt in prompts]
+            report_impossible_stops(tokenizer, params.stop)
             output = stack.enter_context(options.output.open("xb", buffering=0)) if options.output else None
         total = len(prompts) * options.num_samples
-        session = _Session(path, decoder, tokenizer, training_text, options.num_samples, total, output)
+        separator = unescape(options.separator)
+        session = _Session(path, decoder, tokenizer, training_text, options.num_samples, total, separator, output)
         for prompt in prompts:
             session.generate(prompt, params)
+        session.report_novelty()
         for prompt, changed in read_prompts(params) if options.interactive else ():
             try:
                 session.generate(known_prompt(tokenizer, prompt, options.on_unknown), changed)
             except ValueError as error:
                 print(f"minillm: error: {error}", file=sys.stderr)
             except KeyboardInterrupt:  # ends this text only
-                print()
+                pass
 
 
 @dataclass
@@ -90,17 +94,20 @@ class _Session:
         training_text: Text for the memorization check, if any.
         num_samples: Number of texts per prompt.
         total: Number of texts of the command; 0 if it is not known.
+        separator: Written after each of several texts, except in a terminal.
         output: JSON Lines file, if any.
     """
 
     path: Path
     decoder: NumpyDecoder
     tokenizer: Tokenizer
-    training_text: bytes | None
+    training_text: TrainingText | None
     num_samples: int
     total: int
+    separator: str
     output: RawIOBase | None
     number: int = 0  # of texts so far
+    num_copies: int = 0  # texts that are documents of the training text
 
     def generate(self, prompt: str, params: SamplingParams) -> None:
         """Generate the texts of a prompt in batches, and stream them one after another."""
@@ -114,15 +121,54 @@ class _Session:
             for sample, pieces in zip(samples, _demultiplex(batch, len(samples)), strict=True):
                 self._write(sample, pieces)
 
+    def report_novelty(self) -> None:
+        """Print how many of several texts are not documents of the training text, if it has documents."""
+        if self.number > 1 and self.training_text is not None and self.training_text.documents is not None:
+            num_new = self.number - self.num_copies
+            copies = f"{self.num_copies} are documents of the training text"
+            print(f"{num_new} of {self.number} samples are new, {copies}", file=sys.stderr)
+
     def _write(self, sample: Sample, pieces: Iterator[str]) -> None:
         self.number += 1
         number = f"{self.number}/{self.total}" if self.total else str(self.number)
-        print(f"[{number}] {_replay_command(self.path, sample)}", file=sys.stderr)
-        text = _stream(sample, pieces, is_only=self.total == 1)
-        match = None if self.training_text is None else report_memorization(text, self.training_text)
+        notes = ["with the same prompt on stdin"] if len(sample.prompt) > MAX_ECHO_CHARACTERS else []
+        memorization = None
+        try:
+            text = self._stream(sample, pieces)
+            if self.training_text is not None:
+                memorization = self.training_text.compare(sample.prompt, text)
+                self.num_copies += memorization.is_training_document or False
+                notes.append(f"memorization check: {memorization}")
+        finally:  # also when it is interrupted
+            command = _replay_command(self.path, sample)
+            print(f"[{number}] {command}{'  # ' if notes else ''}{'; '.join(notes)}", file=sys.stderr)
         if self.output is not None:
             with exit_on_wrong_input():  # such as a full disk
-                _write_json_line(self.output, self.path, sample, text, match)
+                _write_json_line(self.output, self.path, sample, text, memorization)
+
+    def _stream(self, sample: Sample, pieces: Iterator[str]) -> str:
+        """Stream a generated text to stdout and return it; in a terminal, print the prompt to stderr before it.
+
+        A terminal shows a newline after each text and an empty line between two; otherwise, the separator follows each
+        of several texts.
+        """
+        terminal = sys.stdout.isatty()
+        end = "\n" if terminal else "" if self.total == 1 else self.separator
+        if terminal:
+            between = "\n" if self.total and self.number > 1 else ""
+            print(between + sample.prompt[-MAX_ECHO_CHARACTERS:], end="", file=sys.stderr, flush=True)
+        generated: list[str] = []
+        try:
+            for piece in pieces:
+                print(piece, end="", flush=True)
+                generated.append(piece)
+            print(end=end, flush=True)
+        except KeyboardInterrupt:
+            print(end="\n" if terminal else "")
+            raise
+        except OSError as error:
+            exit_on_stdout_error(error)
+        return "".join(generated)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
         default=SamplingParams.top_p,
         help="nucleus sampling: sample from the likeliest tokens that reach this cumulative probability",
     )
-    add("--stop", action="append", default=[], help="stop string, at which the text ends; may be repeated")
+    stop_help = r"stop string, at which the text ends; may be repeated; \n, \t, \0 and \\ are escape sequences"
+    add("--stop", action="append", default=[], help=stop_help)
     add("--num_samples", type=int, default=1, help="number of samples per prompt, with consecutive seeds")
     add("--seed", type=int, default=SamplingParams.seed, help="random seed; the same seed generates the same text")
     add(
@@ -161,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
         default="error",
         help="how to handle prompt characters outside the vocabulary; replace uses the most similar known one",
     )
+    separator_help = "written after each of several samples, except in a terminal; escape sequences as in --stop"
+    add("--separator", default=r"\n", help=separator_help)
     add("--corpus", help="training text for the memorization check; without it, the corpus named in the checkpoint")
     add("--output", type=Path, help="new file to which the samples are also written, as JSON Lines")
     return parser
@@ -181,7 +230,9 @@ def _sampling_params(options: argparse.Namespace) -> SamplingParams:
         raise ValueError(f"num_samples must be at least 1, got {options.num_samples}")
     names = ("max_new_tokens", "temperature", "top_k", "top_p")
     seed = random.randrange(2**32) if options.seed is None else options.seed
-    params = SamplingParams(**{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(options.stop))
+    params = SamplingParams(
+        **{name: getattr(options, name) for name in names}, seed=seed, stop=tuple(map(unescape, options.stop))
+    )
     replace(params, seed=seed + options.num_samples - 1)  # validates the last seed
     return params
 
@@ -228,35 +279,15 @@ def _demultiplex(batch: Iterator[tuple[int, str]], num_samples: int) -> Iterator
     return map(pieces_of, range(num_samples))
 
 
-def _stream(sample: Sample, pieces: Iterator[str], is_only: bool) -> str:
-    """Stream a generated text to stdout; in a terminal, print the prompt to stderr before it.
-
-    Args:
-        sample: The prompt and sampling parameters of the text.
-        pieces: The pieces of the text.
-        is_only: Whether this is the only sample, which is not followed by a newline except in a terminal.
-
-    Returns:
-        The text.
-    """
-    terminal = sys.stdout.isatty()
-    if terminal:
-        print(sample.prompt[-MAX_ECHO_CHARACTERS:], end="", file=sys.stderr, flush=True)
-    generated: list[str] = []
-    try:
-        for piece in pieces:
-            print(piece, end="", flush=True)
-            generated.append(piece)
-        if terminal or not is_only:
-            print(flush=True)
-    except OSError as error:
-        exit_on_stdout_error(error)
-    return "".join(generated)
-
-
-def _write_json_line(output: RawIOBase, path: Path, sample: Sample, text: str, match: str | None) -> None:
-    result = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text, "longest_copy": match}
-    line = {**result, **asdict(sample.params)}
+def _write_json_line(
+    output: RawIOBase, path: Path, sample: Sample, text: str, memorization: Memorization | None
+) -> None:
+    result = {"ckpt_path": str(path), "prompt": sample.prompt, "text": text}
+    copied = {
+        "longest_copy": memorization and memorization.match,
+        "is_training_document": memorization and memorization.is_training_document,
+    }
+    line = {**result, **copied, **asdict(sample.params)}
     encoded = escape_line_separators(json.dumps(line, ensure_ascii=False))
     remaining = memoryview(f"{encoded}\n".encode(errors="backslashreplace"))
     while remaining:  # an unbuffered write may be partial, for example on a nearly full disk
@@ -264,12 +295,12 @@ def _write_json_line(output: RawIOBase, path: Path, sample: Sample, text: str, m
 
 
 def _replay_command(path: Path, sample: Sample) -> str:
-    """Return the command that generates the same text again."""
+    """Return the command that generates the same text again; it has no prompt if that is long."""
     params = asdict(sample.params)
     stops = params.pop("stop")
     flags = {"ckpt_path": path, **{name: value for name, value in params.items() if value is not None}}
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    words += [f"--stop={stop}" for stop in stops]
+    words += [f"--stop={escape(stop)}" for stop in stops]
     if len(sample.prompt) > MAX_ECHO_CHARACTERS:
-        return f"minillm predict {shlex.join(words)}  # with the same prompt on stdin"
+        return f"minillm predict {shlex.join(words)}"
     return f"minillm predict {shlex.join([f'--prompt={sample.prompt}', *words])}"

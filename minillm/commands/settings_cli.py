@@ -3,6 +3,7 @@
 import shlex
 import warnings
 from collections.abc import Iterable
+from dataclasses import asdict
 from operator import attrgetter
 from pathlib import Path, PurePath
 from typing import Any
@@ -32,6 +33,7 @@ from minillm.commands.saved_flags import (
 )
 from minillm.commands.trainer_settings import TRAINER_DEFAULTS, check_run, check_schedule, check_trainer, num_parts
 from minillm.data.datamodule import TextDataModule
+from minillm.data.text_files import TextFormat
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.model.custom import class_path
 from minillm.training.hardware import check_memory, choose_num_threads, fastest_precision
@@ -197,7 +199,8 @@ class SettingsCLI(LightningCLI):
             path = find_checkpoint(self.config.init_from, self._read)
             self.base = self._read(path)
         saved = shape_flags(self.base)
-        parser.set_defaults({**saved, "data.grow_tokenizer": True})
+        text_format = {f"data.{name}": value for name, value in asdict(TextFormat.of(self.base.data)).items()}
+        parser.set_defaults({**saved, **text_format, "data.grow_tokenizer": True})
         self.config = parser.parse_args(args)
         self.config.init_from = str(path)
         check_compatible(self.config, saved, FIXED_BY_WEIGHTS, path)

@@ -1,8 +1,9 @@
-"""Characters of a prompt that are not in the vocabulary."""
+"""Characters of prompts and stop strings that are not in the vocabulary."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,31 +11,34 @@ if TYPE_CHECKING:
 
 
 def known_prompt(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
-    """Return a prompt without characters outside the vocabulary.
+    """Return a prompt in the form of the training text, without characters outside the vocabulary.
 
     Raises:
         ValueError: It has one, and `on_unknown` is `error`.
     """
-    from minillm.generation.generate import encode_prompt
+    from minillm.tokenizer.prompts import handle_unknown, normalize_prompt
 
-    if on_unknown != "error":
-        return _handle_unknown(tokenizer, prompt, on_unknown)
-    try:
-        encode_prompt(tokenizer, prompt)
-    except ValueError as error:
-        raise ValueError(f"{error}; pass --on_unknown skip or replace, or another prompt") from error
-    return prompt
-
-
-def _handle_unknown(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
-    """Skip or replace the characters of a prompt that are not in the vocabulary, and list them on stderr."""
-    known = tokenizer.handle_unknown(prompt, replace=on_unknown == "replace")
-    if known != prompt:
-        unknown = sorted({character for character in prompt if not tokenizer.handle_unknown(character)})
-        if on_unknown == "skip":
-            action = f"skipped characters outside the vocabulary: {' '.join(map(repr, unknown))}"
-        else:
-            pairs = (f"{character!r} by {tokenizer.handle_unknown(character, replace=True)!r}" for character in unknown)
-            action = f"replaced characters outside the vocabulary: {', '.join(pairs)}"
-        print(action, file=sys.stderr)
+    if on_unknown == "error":
+        text = normalize_prompt(prompt, tokenizer)
+        try:
+            tokenizer.encode(text)
+        except ValueError as error:
+            raise ValueError(f"{error}; pass --on_unknown skip or replace, or another prompt") from error
+        return text
+    known, replaced = handle_unknown(prompt, tokenizer, replace=on_unknown == "replace")
+    skipped = [repr(character) for character, replacement in replaced.items() if not replacement]
+    pairs = [f"{character!r} by {replacement!r}" for character, replacement in replaced.items() if replacement]
+    for action, characters in (("skipped", sorted(skipped)), ("replaced", sorted(pairs))):
+        if characters:
+            print(f"{action} characters outside the vocabulary: {', '.join(characters)}", file=sys.stderr)
     return known
+
+
+def report_impossible_stops(tokenizer: Tokenizer, stops: Iterable[str]) -> None:
+    """Print a line for each stop string that has characters outside the vocabulary, so that no text contains it."""
+    from minillm.tokenizer.prompts import normalize_prompt
+
+    for stop in stops:
+        if unknown := tokenizer.unknown_characters(normalize_prompt(stop, tokenizer)):
+            characters = ", ".join(map(repr, sorted(unknown)))
+            print(f"stop string {stop!r} never occurs: not in the vocabulary: {characters}", file=sys.stderr)

@@ -1,20 +1,35 @@
 """Text corpora: built-in ones by name, files and folders."""
 
-import codecs
 import hashlib
+import itertools
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from minillm.data import shakespeare
+from minillm.data.text_checks import TextCheck
+from minillm.data.text_files import (
+    END_OF_DOCUMENT,
+    TextFormat,
+    is_compressed,
+    is_json_lines,
+    read_file,
+    split_lines,
+)
 from minillm.files import write_atomically
 
 MAX_UNASKED_BYTES = 2**28  # size limit for a file that only a checkpoint names
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
+MAX_SPLIT_DIFFERENCE = 0.05  # of the text, by which the split may move to the end of a document
+MAX_LISTED_ERRORS = 10  # files that cannot be read
+DEFAULT_FORMAT = TextFormat()
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 _log = logging.getLogger(__name__)
 
@@ -50,8 +65,8 @@ NAMED_CORPORA = {
 }
 
 
-class Document(NamedTuple):
-    """A document of a corpus: a file, or a text in memory."""
+class Source(NamedTuple):
+    """A part of a corpus: a file, or a text in memory."""
 
     file: Path | None
     text: str = ""
@@ -69,42 +84,148 @@ class Document(NamedTuple):
         """
         if self.file is None:
             return hashlib.sha256(self.text.encode()).hexdigest()
-        with _read_errors(self.file), self.file.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with self.file.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{self.file} cannot be read: {error.strerror}") from error
 
-    def read(self, chunk_chars: int) -> Iterator[str]:
-        """Read the text in chunks of `chunk_chars` characters; a text in memory is a single chunk.
+    @property
+    def is_json_lines(self) -> bool:
+        """Whether it is a file of JSON Lines."""
+        return self.file is not None and is_json_lines(self.file)
+
+    def read(self, text_format: TextFormat) -> Iterator[str]:
+        """Read the text, as `read_file` does.
 
         Raises:
-            ValueError: The file cannot be read, or is not UTF-8.
+            ValueError: As for `read_file`.
         """
-        if self.file is None:
+        if self.file is not None:
+            yield from read_file(self.file, text_format)
+        elif text_format.documents == "line":
+            yield from split_lines(self.text.split("\n"))
+        else:
             yield self.text
-            return
-        with _read_errors(self.file), self.file.open(encoding="utf-8-sig") as file:
-            while chunk := file.read(chunk_chars):
-                yield chunk
+            if text_format.documents == "file":
+                yield END_OF_DOCUMENT
 
 
-def open_documents(corpus: str) -> list[Document]:
-    """Find the documents of a corpus.
+@dataclass(frozen=True)
+class Corpus:
+    """A text: its sources in order, and their format.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare` (all plays), `other_plays` (the plays that are not part of
-            tinyshakespeare), or the path of a UTF-8 text file, a folder or a glob pattern (`src/**/*.py`). The files of
-            a folder or pattern are sorted by path; hidden files of a folder are skipped.
+        name: Name or path, as for `open_corpus`.
+        sources: Files, or a text in memory.
+        text_format: Format of the files.
+    """
+
+    name: str
+    sources: list[Source]
+    text_format: TextFormat
+
+    @property
+    def size(self) -> int:
+        """Size of the sources in bytes."""
+        return sum(source.size for source in self.sources)
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether the text consists of documents."""
+        return self.text_format.documents != "none"
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of the source, or of the hashes of several, in hexadecimal.
+
+        Raises:
+            ValueError: A source cannot be read.
+        """
+        hashes = [source.sha256() for source in self.sources]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    def read_checked(self, check: TextCheck) -> Iterator[str]:
+        """Read the text as `Source.read` does, and add it to a check.
+
+        Raises:
+            ValueError: A source cannot be read; all the others are read before, and the message lists ten such sources.
+        """
+        errors: dict[Path | None, ValueError] = {}
+        for source in self.sources:
+            is_list = self.text_format.documents == "line" or source.is_json_lines
+            check.begin_file(source.file, "document" if is_list else "line")
+            try:
+                for chunk in source.read(self.text_format):
+                    check.add(chunk)
+                    yield chunk
+            except ValueError as error:
+                errors[source.file] = error
+        if errors:
+            raise self._error(errors)
+
+    def documents(self) -> list[str]:
+        """Read the documents; without documents, the whole text.
+
+        Raises:
+            ValueError: A source cannot be read.
+        """
+        parts: list[list[str]] = [[]]
+        for source in self.sources:
+            for chunk in source.read(self.text_format):
+                if chunk == END_OF_DOCUMENT:
+                    parts.append([])
+                else:
+                    parts[-1].append(chunk)
+        documents = ["".join(chunks) for chunks in parts]
+        return documents[:-1] if self.has_documents else documents
+
+    def training_documents(self) -> list[str]:
+        """Read the documents of the training split; the last one is incomplete if the split divides it.
+
+        Raises:
+            ValueError: A source cannot be read.
+        """
+        documents = self.documents()
+        ends = list(itertools.accumulate(map(len, documents)))
+        position = split_position(ends[-1], ends if self.has_documents else [])
+        complete = bisect(ends, position)
+        rest = position - (ends[complete - 1] if complete else 0)
+        return [*documents[:complete], *([documents[complete][:rest]] if rest else [])]
+
+    def _error(self, errors: dict[Path | None, ValueError]) -> ValueError:
+        if len(self.sources) == 1:
+            return next(iter(errors.values()))
+        listed = "; ".join(map(str, [*errors.values()][:MAX_LISTED_ERRORS]))
+        more = "; ..." if len(errors) > MAX_LISTED_ERRORS else ""
+        suffixes = Counter(source.file.suffix for source in self.sources if source.file and source.file not in errors)
+        suffix = max(suffixes, key=lambda suffix: suffixes[suffix], default="") or ".txt"
+        folder = _expand_user(self.name) if _expand_user(self.name).is_dir() else Path("FOLDER")
+        return ValueError(
+            f"{len(errors):,} of {len(self.sources):,} files cannot be used (leave them out with a pattern, such as"
+            f" '{folder}/**/*{suffix}'): {listed}{more}"
+        )
+
+
+def open_corpus(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> Corpus:
+    """Find the sources of a corpus.
+
+    Args:
+        name: `tinyshakespeare`, `shakespeare` (all plays), `other_plays` (the plays that are not part of
+            tinyshakespeare), or the path of a text file, a folder or a glob pattern (`src/**/*.py`). The files of a
+            folder or pattern are sorted by path; hidden files of a folder are skipped.
+        text_format: Format of the files.
 
     Returns:
-        The documents, of which at least one is not empty.
+        The corpus, of whose sources at least one is not empty.
 
     Raises:
         ValueError: The corpus does not exist or is empty, or a package that it requires is missing.
     """
-    if not corpus:
+    if not name:
         raise ValueError(f"corpus name is empty: pass {', '.join(NAMED_CORPORA)}, or a file, folder or glob pattern")
-    if corpus in NAMED_CORPORA:
-        return [Document(None, _named_text(corpus))]
-    path = _expand_user(corpus)
+    if name in NAMED_CORPORA:
+        return Corpus(name, [Source(None, _named_text(name))], text_format)
+    path = _expand_user(name)
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.is_file())
         files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
@@ -115,22 +236,12 @@ def open_documents(corpus: str) -> list[Document]:
         files = sorted(file for file in matching if file.is_file())
     if not files and not path.is_dir():
         raise ValueError(
-            f"no corpus {corpus!r}: pass {', '.join(NAMED_CORPORA)}, or an existing file, folder or glob pattern"
+            f"no corpus {name!r}: pass {', '.join(NAMED_CORPORA)}, or an existing file, folder or glob pattern"
         )
-    documents = [Document(file) for file in files]
-    if not any(document.size for document in documents):
-        raise ValueError(f"corpus {corpus!r} is empty: pass one that contains text")
-    return documents
-
-
-def sha256_of_text(documents: list[Document]) -> str:
-    """Return the SHA-256 of a document, or of the hashes of several, in hexadecimal.
-
-    Raises:
-        ValueError: A document cannot be read.
-    """
-    hashes = [document.sha256() for document in documents]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    corpus = Corpus(name, [Source(file) for file in files], text_format)
+    if not corpus.size:
+        raise ValueError(f"corpus {name!r} is empty: pass one that contains text")
+    return corpus
 
 
 def text_hashes(corpus: str, val_corpus: str | None) -> dict[str, str]:
@@ -140,26 +251,47 @@ def text_hashes(corpus: str, val_corpus: str | None) -> dict[str, str]:
         ValueError: A corpus does not exist or cannot be read.
     """
     corpora = {"corpus": corpus, "val_corpus": val_corpus}
-    return {name: sha256_of_text(open_documents(value)) for name, value in corpora.items() if value is not None}
+    return {name: open_corpus(value).sha256() for name, value in corpora.items() if value is not None}
 
 
-def load_text(corpus: str) -> str:
-    """Read the whole text of a corpus, as `open_documents` and `Document.read` do.
+def split_position(num_chars: int, document_ends: Sequence[int]) -> int:
+    """Return the length of the training split in characters.
+
+    Args:
+        num_chars: Length of the text.
+        document_ends: Positions at which a document ends, in ascending order; none if there are no documents.
+
+    Returns:
+        90 % of the text, or the nearest end of a document, if it is not far away.
+    """
+    position = int(TRAIN_FRACTION * num_chars)
+    index = bisect(document_ends, position)
+    nearest = min(document_ends[max(index - 1, 0) : index + 1], key=lambda end: abs(end - position), default=position)
+    is_near = 0 < nearest < num_chars and abs(nearest - position) <= MAX_SPLIT_DIFFERENCE * num_chars
+    return nearest if is_near else position
+
+
+def load_text(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> str:
+    """Read the whole text of a corpus; documents are separated by newlines.
 
     Raises:
-        ValueError: The corpus does not exist or is empty, or one of its files cannot be read or is not UTF-8.
+        ValueError: The corpus does not exist or is empty, or one of its files cannot be read.
     """
-    return "".join(text for document in open_documents(corpus) for text in document.read(2**20))
+    return "\n".join(open_corpus(name, text_format).documents())
 
 
 def may_read_unasked(corpus: str) -> bool:
     """Return whether an existing corpus may be read although only a checkpoint names it.
 
-    A checkpoint may come from anyone. Built-in corpora and files of up to 256 MiB are allowed; folders are not, as one
-    could be the whole disk.
+    A checkpoint may come from anyone. Built-in corpora and files of up to 256 MiB (1 MiB if compressed) are allowed;
+    folders are not, as one could be the whole disk.
     """
     path = _expand_user(corpus)
-    return corpus in NAMED_CORPORA or (path.is_file() and path.stat().st_size <= MAX_UNASKED_BYTES)
+    if corpus in NAMED_CORPORA or not path.is_file():
+        return corpus in NAMED_CORPORA
+    with suppress(OSError):
+        return path.stat().st_size <= (MAX_UNASKED_BYTES // 256 if is_compressed(path) else MAX_UNASKED_BYTES)
+    return False
 
 
 def _expand_user(path: str) -> Path:
@@ -202,34 +334,3 @@ def _named_text(name: str) -> str:
         with FileLock(lock):
             write_atomically(cached, content)
     return content.decode("utf-8")
-
-
-@contextmanager
-def _read_errors(file: Path) -> Generator[None]:
-    """Turn errors of reading a file into a ValueError that names the file."""
-    try:
-        yield
-    except UnicodeDecodeError:
-        offset, byte = _first_invalid_byte(file)
-        raise ValueError(
-            f"{file} is not UTF-8 text: byte 0x{byte:02x} at offset {offset}; convert it to UTF-8"
-        ) from None
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _first_invalid_byte(file: Path) -> tuple[int, int]:
-    """Return the offset and value of the first byte that is not UTF-8.
-
-    A UnicodeDecodeError of a text file counts from the start of its read buffer, not of the file.
-    """
-    decoder, num_read = codecs.getincrementaldecoder("utf-8")(), 0
-    with file.open("rb") as content:
-        while True:
-            block = content.read(2**20)
-            num_buffered = len(decoder.getstate()[0])  # bytes of an incomplete character at the end of the last block
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                return num_read - num_buffered + error.start, error.object[error.start]
-            num_read += len(block)

@@ -1,15 +1,18 @@
 """LightningDataModule that turns a text corpus into batches of token ids."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler
 
 from minillm.data.prepare import prepare
+from minillm.data.text_files import DocumentMode, TextFormat
 from minillm.data.windows import ConsecutiveWindows, RandomWindows, ShuffledWindows, SlidingWindows, StepPartition
 from minillm.tokenizer import Tokenizer
 
@@ -18,9 +21,13 @@ class TextDataModule(LightningDataModule):
     """Data module of a text: batches of windows for training, and the whole validation split in consecutive windows.
 
     Args:
-        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a UTF-8 file, folder or glob pattern.
+        corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a text file, folder or glob pattern.
         val_corpus: Text to validate on. By default this is the last 10 % of `corpus`, which is then excluded from
             training.
+        encoding: Character encoding of the files, by its name in Python; a byte order mark takes precedence.
+        text_field: Field of the records of JSON Lines files that holds the text.
+        documents: `file` or `line` makes each file or each line a document, and each record of JSON Lines in both
+            cases: an end-of-text token separates documents, and ends generated text.
         context_length: Maximum number of tokens that the model attends to.
         batch_size: Windows per optimizer step, over all processes and accumulated batches.
         sampling: `random` draws each window independently; `shuffled` visits non-overlapping windows in random order,
@@ -42,6 +49,9 @@ class TextDataModule(LightningDataModule):
         self,
         corpus: str = "tinyshakespeare",
         val_corpus: str | None = None,
+        encoding: str = TextFormat.encoding,
+        text_field: str = TextFormat.text_field,
+        documents: DocumentMode = TextFormat.documents,
         context_length: int = 64,
         batch_size: int = 32,
         sampling: Literal["random", "shuffled"] = "random",
@@ -62,20 +72,26 @@ class TextDataModule(LightningDataModule):
             if value < minimum or (maximum is not None and value > maximum):
                 bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
                 raise ValueError(f"{name} must be {bounds}, got {value}")
-        self.save_hyperparameters("corpus", "val_corpus", "batch_size", "sampling", "vocab_size", logger=False)
+        text_format = TextFormat(encoding, text_field, documents)
+        self.save_hyperparameters("corpus", "val_corpus", *asdict(text_format), logger=False)
+        self.save_hyperparameters("batch_size", "sampling", "vocab_size", logger=False)
         self.context_length = context_length
         self.batch_size = batch_size
         self.sampling = sampling
         self.num_workers = num_workers
-        prepared = prepare(corpus, tokenizer, vocab_size, grow_tokenizer)
+        prepared = prepare(corpus, tokenizer, vocab_size, grow_tokenizer, text_format)
         self.tokenizer = prepared.tokenizer
         self.train, self.val = prepared.train, prepared.val
         self.seed = training_seed()
         self.text_sha256 = {"corpus": prepared.sha256}
+        warnings = [f"corpus {corpus!r}: {message}" for message in prepared.warnings]
         if val_corpus is not None:
-            validation = prepare(val_corpus, prepared.tokenizer)
+            validation = prepare(val_corpus, prepared.tokenizer, text_format=text_format)
             self.train, self.val = prepared.whole, validation.whole
             self.text_sha256["val_corpus"] = validation.sha256
+            warnings += [f"val_corpus {val_corpus!r}: {message}" for message in validation.warnings]
+        for message in warnings:
+            rank_zero_warn(message)
         self.hparams["text_sha256"] = self.text_sha256  # to notice that the text behind a name has changed
         if len(self.train.tokens) <= context_length or len(self.val.tokens) < 2:
             raise ValueError(

@@ -6,11 +6,14 @@ import os
 import sys
 import tempfile
 import time
+from array import array
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from shutil import rmtree
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -18,13 +21,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minillm.cpus import usable_cpus
-from minillm.data.corpus import TRAIN_FRACTION, Document, cache_folder, open_documents, sha256_of_text
+from minillm.data.corpus import DEFAULT_FORMAT, Corpus, cache_folder, open_corpus, split_position
+from minillm.data.text_checks import TextCheck
+from minillm.data.text_files import END_OF_DOCUMENT, TextFormat
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
 from minillm.tokenizer.byte_pairs import last_boundary
 from minillm.tokenizer.parallel import Chunk, count_words, encode_chunks
 
-FORMAT_VERSION = 1  # of the cache; corpora cached in another version are prepared again
+FORMAT_VERSION = 2  # of the cache; corpora cached in another version are prepared again
 CHUNK_CHARS = 2**20  # characters tokenized per task
 PARALLEL_THRESHOLD_BYTES = 2**24  # size from which several processes and a progress bar are worthwhile
 NOT_LOADABLE = (OSError, ValueError, KeyError, TypeError)  # raised for a cache entry that is missing or corrupted
@@ -39,28 +44,38 @@ class TokenizedSplit(NamedTuple):
 
 
 class TokenizedCorpus(NamedTuple):
-    """A tokenized corpus: the SHA-256 of its text, its training split, its validation split and both together."""
+    """A tokenized corpus: the SHA-256 of its text, its training split, its validation split and both together.
+
+    `warnings` are the problems that `TextCheck` has found, in one line each.
+    """
 
     sha256: str
     tokenizer: Tokenizer
     train: TokenizedSplit
     val: TokenizedSplit
     whole: TokenizedSplit
+    warnings: list[str]
 
 
 def prepare(
-    corpus: str, tokenizer: Tokenizer | None = None, vocab_size: int | None = None, grow: bool = False
+    corpus: str,
+    tokenizer: Tokenizer | None = None,
+    vocab_size: int | None = None,
+    grow: bool = False,
+    text_format: TextFormat = DEFAULT_FORMAT,
 ) -> TokenizedCorpus:
     """Tokenize a corpus, or load its token ids from the cache.
 
-    The cache entry is a folder below `cache_folder()`, named by a hash of the documents and the tokenization. It
-    appears atomically: token ids are written to a staging folder, which is renamed when complete.
+    The cache entry is a folder below `cache_folder()`, named by a hash of the text and its tokenization. It appears
+    atomically: token ids are written to a staging folder, which is renamed when complete.
 
     Args:
-        corpus: As for `open_documents`.
+        corpus: As for `open_corpus`.
         tokenizer: Existing tokenizer; by default one is trained on the training split or built from the characters.
         vocab_size: Vocabulary size of a new byte-pair tokenizer; None builds a character tokenizer.
-        grow: Whether to extend the existing tokenizer with the characters of the corpus that it lacks.
+        grow: Whether to extend the existing tokenizer with the characters of the corpus that it lacks, and with an
+            end-of-text token for documents.
+        text_format: Format of the files.
 
     Returns:
         The token ids, memory-mapped, and their tokenizer.
@@ -70,10 +85,15 @@ def prepare(
             lacks.
         OSError: The token ids cannot be written, such as when the disk is full.
     """
-    documents = open_documents(corpus)
+    text = open_corpus(corpus, text_format)
     tokenization = tokenizer.state if tokenizer else vocab_size
-    text_sha256 = sha256_of_text(documents)
-    content = f"{json.dumps([FORMAT_VERSION, tokenization, grow])}\n{text_sha256}"
+    try:
+        text_sha256 = text.sha256()
+    except ValueError:
+        deque(text.read_checked(TextCheck()), maxlen=0)  # raises an error that names every file that cannot be used
+        raise
+    key = [FORMAT_VERSION, tokenization, grow, asdict(text_format), [source.is_json_lines for source in text.sources]]
+    content = f"{json.dumps(key)}\n{text_sha256}"
     cache, entry = cache_folder(), hashlib.sha256(content.encode()).hexdigest()
     folder, lock = cache / "tokens" / entry, cache / "locks" / f"{entry}.lock"
     with suppress(*NOT_LOADABLE):
@@ -93,7 +113,8 @@ def prepare(
         tokenized = Path(stack.enter_context(staging), "tokenized")
         tokenized.mkdir()
         with _errors_of(corpus, tokenized):
-            _tokenize(documents, tokenizer, vocab_size, grow, tokenized)
+            about = _tokenize(text, tokenizer, vocab_size, grow, tokenized / "tokens.bin")
+            (tokenized / "about.json").write_text(json.dumps(about), encoding="utf-8")
         return _load(tokenized.rename(folder) if writable else tokenized, text_sha256)
 
 
@@ -124,35 +145,62 @@ def _errors_of(corpus: str, folder: Path) -> Generator[None]:
 
 
 def _tokenize(
-    documents: list[Document], tokenizer: Tokenizer | None, vocab_size: int | None, grow: bool, folder: Path
-) -> None:
-    """Tokenize documents into `tokens.bin` and `about.json`."""
-    size_bytes = sum(document.size for document in documents)
-    num_processes = usable_cpus() if size_bytes >= PARALLEL_THRESHOLD_BYTES else 1
-    with Progress(console=Console(stderr=True), disable=size_bytes < PARALLEL_THRESHOLD_BYTES) as progress:
-        num_chars, alphabet = 0, set[str]()
-        for segment in _track(progress, "reading", _segments(documents), size_bytes):
-            num_chars += len(segment)
-            if grow or (tokenizer is None and vocab_size is None):
-                alphabet.update(segment)
-        num_train_chars = int(TRAIN_FRACTION * num_chars)
+    text: Corpus, tokenizer: Tokenizer | None, vocab_size: int | None, grow: bool, path: Path
+) -> dict[str, Any]:
+    """Tokenize a text into a file of token ids, and return what `_load` needs to know about it."""
+    num_processes = usable_cpus() if text.size >= PARALLEL_THRESHOLD_BYTES else 1
+    with Progress(console=Console(stderr=True), disable=text.size < PARALLEL_THRESHOLD_BYTES) as progress:
+        check, document_ends = TextCheck(), array("Q")
+        for chunk in _track(progress, "reading", text.read_checked(check), text.size):
+            if chunk == END_OF_DOCUMENT:
+                document_ends.append(check.num_chars)
+        if not check.num_chars:
+            raise ValueError("it is empty: pass one that contains text")
+        num_train_chars = split_position(check.num_chars, document_ends)
         if tokenizer is None and vocab_size is not None:
-            segments = _split_at(_segments(documents), num_train_chars)
+            segments = _split_at(_segments(text), num_train_chars)
             chunks = _chunks(_track(progress, "counting words", segments, num_train_chars), num_train_chars)
             tokenizer = BytePairTokenizer.from_word_counts(count_words(chunks, num_processes), vocab_size)
-        tokenizer = tokenizer.extended(alphabet) if tokenizer else CharTokenizer("".join(sorted(alphabet)))
+            tokenizer = _new_tokenizer(tokenizer, check, text.has_documents)
+        elif tokenizer is None:
+            tokenizer = _new_tokenizer(CharTokenizer("".join(sorted(check.alphabet))), check, text.has_documents)
+        else:
+            tokenizer = _existing_tokenizer(tokenizer, check, text.has_documents, grow)
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        segments = _track(progress, "tokenizing", _split_at(_segments(documents), num_train_chars), num_chars)
-        split_chars = {"train": num_train_chars, "val": num_chars - num_train_chars}
+        segments = _track(progress, "tokenizing", _split_at(_segments(text), num_train_chars), check.num_chars)
+        split_chars = {"train": num_train_chars, "val": check.num_chars - num_train_chars}
+        ends_document = {"train": num_train_chars in document_ends, "val": text.has_documents}
         split_tokens: dict[str, int] = {}
-        about = {"tokenizer": tokenizer.state, "dtype": dtype.name, "characters": split_chars, "tokens": split_tokens}
-        with (folder / "tokens.bin").open("wb") as file:
+        with path.open("wb") as file:
             for name, length in split_chars.items():
-                ids = encode_chunks(_chunks(segments, length), num_processes, tokenizer, dtype)
+                chunks = _chunks(segments, length, ends_document[name])
+                ids = encode_chunks(chunks, num_processes, tokenizer, dtype)
                 split_tokens[name] = sum(map(file.write, ids)) // dtype.itemsize
             file.flush()
             os.fsync(file.fileno())
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+    facts = {"dtype": dtype.name, "characters": split_chars, "tokens": split_tokens, "warnings": check.messages()}
+    return {"tokenizer": tokenizer.state, **facts}
+
+
+def _new_tokenizer(tokenizer: Tokenizer, check: TextCheck, has_documents: bool) -> Tokenizer:
+    """Add what a new tokenizer has to know about its training text."""
+    if check.normal_form is not None:
+        tokenizer = tokenizer_from_state({**tokenizer.state, "normal_form": check.normal_form})
+    return tokenizer.with_documents() if has_documents else tokenizer
+
+
+def _existing_tokenizer(tokenizer: Tokenizer, check: TextCheck, has_documents: bool, grow: bool) -> Tokenizer:
+    """Extend an existing tokenizer by what it lacks, if it may grow.
+
+    Raises:
+        ValueError: It has no token that ends documents, and must not grow.
+    """
+    if grow:
+        tokenizer = tokenizer.extended(check.alphabet)
+        return tokenizer.with_documents() if has_documents else tokenizer
+    if has_documents and not tokenizer.start_of_text:
+        raise ValueError("the tokenizer has no token that ends documents: pass --data.documents none")
+    return tokenizer
 
 
 def _load(folder: Path, text_sha256: str) -> TokenizedCorpus:
@@ -172,6 +220,7 @@ def _load(folder: Path, text_sha256: str) -> TokenizedCorpus:
         train=TokenizedSplit(TokenFile(file, dtype, 0, train), num_chars[0]),
         val=TokenizedSplit(TokenFile(file, dtype, train, train + val), num_chars[1]),
         whole=TokenizedSplit(TokenFile(file, dtype, 0, train + val), sum(num_chars)),
+        warnings=about["warnings"],
     )
 
 
@@ -182,18 +231,26 @@ def _remove_abandoned(folder: Path) -> None:
             rmtree(staging, ignore_errors=True)
 
 
-def _segments(documents: list[Document]) -> Iterator[str]:
-    """Split documents at word boundaries into segments of about CHUNK_CHARS; an empty segment ends each document."""
-    for document in documents:
+def _segments(text: Corpus) -> Iterator[str]:
+    """Split a text at word boundaries into segments of about CHUNK_CHARS, with an end after each document or file."""
+    for source in text.sources:
         rest = ""
-        for text in document.read(CHUNK_CHARS):
-            rest += text
-            boundary = last_boundary(rest)
-            yield rest[:boundary]
-            rest = rest[boundary:]
+        for chunk in source.read(text.text_format):
+            if chunk == END_OF_DOCUMENT:
+                if rest:
+                    yield rest
+                    rest = ""
+                yield END_OF_DOCUMENT
+                continue
+            rest += chunk
+            if len(rest) >= CHUNK_CHARS:
+                boundary = last_boundary(rest)
+                yield rest[:boundary]
+                rest = rest[boundary:]
         if rest:
             yield rest
-        yield ""
+        if not text.has_documents:  # byte-pair tokenizers mark the ends of files in any case
+            yield END_OF_DOCUMENT
 
 
 def _split_at(segments: Iterable[str], position: int) -> Iterator[str]:
@@ -207,13 +264,18 @@ def _split_at(segments: Iterable[str], position: int) -> Iterator[str]:
         position -= len(segment)
 
 
-def _chunks(segments: Iterator[str], num_chars: int) -> Iterator[Chunk]:
-    """Group segments into chunks of at least CHUNK_CHARS characters, taking `num_chars` characters in total."""
+def _chunks(segments: Iterator[str], num_chars: int, ends_document: bool = False) -> Iterator[Chunk]:
+    """Group segments into chunks of at least CHUNK_CHARS characters, taking `num_chars` characters in total.
+
+    If the last segment ends a document, the end is taken, too.
+    """
     chunk, chunk_chars = Chunk(), 0
     while num_chars > 0:
         segment = next(segments)
         chunk.append(segment)
         chunk_chars, num_chars = chunk_chars + len(segment), num_chars - len(segment)
+        if num_chars == 0 and ends_document:
+            chunk.append(next(segments))
         if chunk_chars >= CHUNK_CHARS or num_chars == 0:
             yield chunk
             chunk, chunk_chars = Chunk(), 0

@@ -14,6 +14,7 @@ from minillm.generation.sampling import sample
 from minillm.generation.sampling_params import SamplingParams
 from minillm.generation.text_stream import TextStream
 from minillm.tokenizer import Tokenizer
+from minillm.tokenizer.prompts import normalize_prompt
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,12 +104,18 @@ def generate_batch(
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the token ids of a prompt; an empty prompt becomes a newline, or the first known character.
+    """Return the token ids of a prompt, which begins a document if the model was trained on documents.
+
+    Args:
+        tokenizer: The tokenizer of the model.
+        prompt: Text; it is normalized, and without documents, an empty one becomes a newline, or the first known
+            character.
 
     Raises:
         ValueError: The prompt has a character unknown to the tokenizer.
     """
-    return tokenizer.encode(prompt or tokenizer.default_prompt)
+    start, text = tokenizer.start_of_text, normalize_prompt(prompt, tokenizer)
+    return start + tokenizer.encode(text if text or start else tokenizer.default_prompt)
 
 
 def overflow_length(decoder: NumpyDecoder | TorchDecoder) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from minillm.generation.stop_strings import StopStringFilter
 from minillm.tokenizer import Tokenizer
+from minillm.tokenizer.prompts import normalize_prompt
 
 
 class TextStream:
@@ -17,7 +18,7 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
         self._decode = tokenizer.incremental_decoder()
         self._end_of_text = tokenizer.end_of_text
-        self._stop_filter = StopStringFilter(stop)
+        self._stop_filter = StopStringFilter([normalize_prompt(string, tokenizer) for string in stop])
 
     @property
     def ended(self) -> bool:

@@ -190,7 +190,9 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Tokenized:
     """Convert a text to token ids, as vLLM does."""
     _, engine = await request.app.state.models.get(body.model)
     tokenizer = engine.tokenizer
-    ids = encode(tokenizer, body.prompt, "error")[1] if body.prompt else []
+    ids: list[int] = tokenizer.start_of_text if body.add_special_tokens else []
+    if body.prompt:
+        _, ids = encode(tokenizer, body.prompt, "error", add_special_tokens=body.add_special_tokens)
     names = [tokenizer.id_to_token(token) for token in ids] if body.return_token_strs else None
     length = engine.decoder.config.context_length
     return Tokenized(count=len(ids), max_model_len=length, tokens=ids, token_strs=names)
@@ -209,6 +211,8 @@ async def tokenizer_info(request: Request) -> TokenizerInfo:
     _, engine = await request.app.state.models.get()
     tokenizer = engine.tokenizer
     name, start = type(tokenizer).__name__, tokenizer.default_prompt
+    if tokenizer.start_of_text:
+        start = tokenizer.id_to_token(tokenizer.start_of_text[0])
     length = engine.decoder.config.context_length
     return TokenizerInfo(
         tokenizer_class=name, vocab_size=tokenizer.vocab_size, model_max_length=length, bos_token=start, eos_token=start

@@ -21,6 +21,7 @@ from minillm.serve.requests import CompletionRequest, OnUnknown
 from minillm.serve.responses import Choice, Completion, Logprobs, Usage
 from minillm.serve.worker import TextDelta
 from minillm.tokenizer import Tokenizer
+from minillm.tokenizer.prompts import handle_unknown, normalize_prompt
 
 
 @dataclass
@@ -145,8 +146,11 @@ class CompletionTask:
 
     def _create_texts(self, prompt: str | list[int]) -> Iterator[RequestedText]:
         request, tokenizer = self._request, self._engine.tokenizer
-        is_text = isinstance(prompt, str)
-        text, ids = encode(tokenizer, prompt, request.on_unknown) if is_text else decode(tokenizer, prompt)
+        text, ids = (
+            encode(tokenizer, prompt, request.on_unknown, add_special_tokens=request.add_special_tokens)
+            if isinstance(prompt, str)
+            else decode(tokenizer, prompt)
+        )
         top_p = None if request.top_p == 1 else request.top_p
         for seed in range(self._seed, self._seed + request.n):
             pending = None
@@ -200,7 +204,9 @@ class CompletionTask:
         return Completion(**self._header, choices=[choice])
 
 
-def encode(tokenizer: Tokenizer, text: str, on_unknown: OnUnknown, param: str = "prompt") -> tuple[str, list[int]]:
+def encode(
+    tokenizer: Tokenizer, text: str, on_unknown: OnUnknown, param: str = "prompt", add_special_tokens: bool = True
+) -> tuple[str, list[int]]:
     """Encode a text.
 
     Args:
@@ -208,17 +214,20 @@ def encode(tokenizer: Tokenizer, text: str, on_unknown: OnUnknown, param: str = 
         text: The text.
         on_unknown: Treatment of characters that are not in the vocabulary.
         param: Name of the request's field.
+        add_special_tokens: Whether to add what begins a prompt: the start of a document, or a newline if it is empty.
 
     Returns:
-        The text without unknown characters, and its token ids.
+        The text in the form of the training text, without unknown characters, and its token ids.
 
     Raises:
         RefusedError: It has an unknown character, and `on_unknown` is `error`.
     """
-    if on_unknown != "error":
-        text = tokenizer.handle_unknown(text, replace=on_unknown == "replace")
+    if on_unknown == "error":
+        text = normalize_prompt(text, tokenizer)
+    else:
+        text, _ = handle_unknown(text, tokenizer, replace=on_unknown == "replace")
     try:
-        return text, encode_prompt(tokenizer, text)
+        return text, encode_prompt(tokenizer, text) if add_special_tokens or not text else tokenizer.encode(text)
     except ValueError as error:
         message = f"{error}; on_unknown can skip or replace it"
         raise RefusedError(400, message, param, "unknown_character") from None

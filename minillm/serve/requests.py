@@ -14,6 +14,7 @@ MAX_REPORTED = 2 * MAX_CHOICES * MAX_TOKENS  # tokens of a response, alternative
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
 MAX_NAME_LENGTH = 1024
 MAX_TOKEN_ID = 2**31 - 1
+ADD_SPECIAL_TOKENS = "Begin with the end-of-text token, if the model was trained on documents."
 
 TEXT_SCHEMA = {"type": "string", "maxLength": MAX_PROMPT_LENGTH}
 IDS_SCHEMA = {
@@ -183,9 +184,9 @@ class CompletionRequest(Request):
     repetition_penalty: float = Field(1, ge=1, le=1, description="Must be 1.")
     min_p: float = Field(0, ge=0, le=0, description="Must be 0.")
     min_tokens: Annotated[int, Field(ge=0, le=0), INT] = Field(0, description="Must be 0.")
-    add_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
-    skip_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
-    ignore_eos: bool = Field(False, description="Accepted and ignored: there is no such token.")
+    add_special_tokens: bool = Field(True, description=ADD_SPECIAL_TOKENS)
+    skip_special_tokens: bool = Field(True, description="Accepted and ignored: they are never part of a text.")
+    ignore_eos: bool = Field(False, description="Accepted and ignored: a text ends with its document.")
     # extensions of this server
     processed_logprobs: bool = Field(
         False, description="Report the distribution that the token was drawn from, after temperature, top_k and top_p."
@@ -220,7 +221,7 @@ class TokenizeRequest(Request):
 
     model: Name = ""
     prompt: Annotated[str, Field(max_length=MAX_PROMPT_LENGTH)]
-    add_special_tokens: bool = Field(True, description="Accepted and ignored: there are none.")
+    add_special_tokens: bool = Field(True, description=ADD_SPECIAL_TOKENS)
     return_token_strs: bool = False
 
 

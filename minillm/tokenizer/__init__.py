@@ -20,7 +20,11 @@ def tokenizer_from_state(state: dict[str, Any]) -> Tokenizer:
         ValueError: The state is not one of a known tokenizer.
     """
     for tokenizer_class in (CharTokenizer, BytePairTokenizer):
-        types = tokenizer_class.STATE_TYPES
-        if state.keys() == types.keys() and all(type(state[name]) is types[name] for name in state):
+        required, types = (
+            tokenizer_class.STATE_TYPES,
+            tokenizer_class.STATE_TYPES | tokenizer_class.OPTIONAL_STATE_TYPES,
+        )
+        has_types = state.keys() <= types.keys() and all(type(state[name]) is types[name] for name in state)
+        if has_types and state.keys() >= required.keys():
             return tokenizer_class(**state)
     raise ValueError("the tokenizer has neither an alphabet nor merges")

@@ -9,6 +9,8 @@ from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
+from minillm.tokenizer.prompts import NormalForm, check_normal_form
+
 Pair = tuple[int, int]
 
 NUM_BYTES = 256  # the vocabulary starts with all bytes, so that any text can be encoded
@@ -24,6 +26,7 @@ WORD_PATTERN = re.compile(  # pre-tokenization: pairs are merged within a match,
     re.VERBOSE,
 )
 BOUNDARY_PATTERN = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")  # positions where a pre-token ends in any context
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 END_OF_TEXT = "<|endoftext|>"
 MAX_TOKEN_BYTES = 4 * (2 * MAX_WORD_CHARACTERS + 1)  # the longest pre-token, at 4 bytes per character
 
@@ -37,6 +40,9 @@ class BytePairTokenizer:
     Args:
         merges: Pairs of token ids to merge, in order of priority.
         special_tokens: Names of the special tokens, each different.
+        separates_documents: Whether every document of the training text ends with `<|endoftext|>`, so that a prompt
+            follows this token.
+        normal_form: Unicode normalization form of the training text, `NFC` or `NFD`; None if it does not have one.
 
     Raises:
         ValueError: A merge uses an id that does not exist yet, a token is too long, or a merge or a name is repeated.
@@ -46,11 +52,23 @@ class BytePairTokenizer:
     """
 
     STATE_TYPES: ClassVar = {"merges": list, "special_tokens": list}
+    OPTIONAL_STATE_TYPES: ClassVar = {"separates_documents": bool, "normal_form": str}
     default_prompt: ClassVar = "\n"  # prompt if none is given
 
-    def __init__(self, merges: Sequence[Sequence[int]], special_tokens: Sequence[str] = (END_OF_TEXT,)) -> None:
+    def __init__(
+        self,
+        merges: Sequence[Sequence[int]],
+        special_tokens: Sequence[str] = (END_OF_TEXT,),
+        separates_documents: bool = False,
+        normal_form: NormalForm | None = None,
+    ) -> None:
         self.merges = [(first, second) for first, second in merges]
         self.special_tokens = list(special_tokens)
+        self.separates_documents = separates_documents
+        self.normal_form: NormalForm | None = normal_form
+        check_normal_form(normal_form)
+        if separates_documents and END_OF_TEXT not in special_tokens:
+            raise ValueError(f"documents need the special token {END_OF_TEXT}, got {special_tokens}")
         if len(set(special_tokens)) < len(special_tokens):
             raise ValueError(f"special tokens must have different names, got {', '.join(special_tokens)}")
         self._bytes = [bytes([value]) for value in range(NUM_BYTES)]
@@ -67,7 +85,7 @@ class BytePairTokenizer:
         self._encode_word = lru_cache(maxsize=2**16)(self._apply_merges)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return BytePairTokenizer, (self.merges, self.special_tokens)
+        return BytePairTokenizer, (self.merges, self.special_tokens, self.separates_documents, self.normal_form)
 
     @classmethod
     def from_word_counts(
@@ -106,12 +124,19 @@ class BytePairTokenizer:
     @property
     def state(self) -> dict[str, Any]:
         """Constructor arguments as plain values, for saving."""
-        return {"merges": [list(pair) for pair in self.merges], "special_tokens": self.special_tokens}
+        state = {"merges": [list(pair) for pair in self.merges], "special_tokens": self.special_tokens}
+        optional = {"separates_documents": self.separates_documents, "normal_form": self.normal_form}
+        return {**state, **{name: value for name, value in optional.items() if value}}
 
     @property
     def end_of_text(self) -> list[int]:
         """Token id that ends a document, as a list; empty if there is no such token."""
         return [self.special_token_id(END_OF_TEXT)] if END_OF_TEXT in self.special_tokens else []
+
+    @property
+    def start_of_text(self) -> list[int]:
+        """Token ids before a document: the end of the one before it; empty if there are no documents."""
+        return self.end_of_text if self.separates_documents else []
 
     @property
     def vocab_size(self) -> int:
@@ -142,6 +167,11 @@ class BytePairTokenizer:
         """Return this tokenizer: its bytes cover every character."""
         return self
 
+    def with_documents(self) -> Self:
+        """Return a tokenizer with an end-of-text token, the last one if it is new; existing ids do not change."""
+        new = [] if END_OF_TEXT in self.special_tokens else [END_OF_TEXT]
+        return type(self)(self.merges, [*self.special_tokens, *new], True, self.normal_form)
+
     def id_to_token(self, token: int) -> str:
         """Return a token in readable form: its text, its bytes in hexadecimal if not valid UTF-8, or its name."""
         if token >= len(self._bytes):
@@ -155,9 +185,9 @@ class BytePairTokenizer:
         """Return the number of characters whose first byte is in a token."""
         return sum(byte & 0xC0 != 0x80 for byte in self.token_bytes(token))
 
-    def handle_unknown(self, text: str, replace: bool = False) -> str:
-        """Remove lone surrogates, which UTF-8 cannot encode, or replace each by a question mark."""
-        return text.encode("utf-8", errors="replace" if replace else "ignore").decode("utf-8")
+    def unknown_characters(self, text: str) -> set[str]:
+        """Return the lone surrogates of a text, which UTF-8 cannot encode."""
+        return set(LONE_SURROGATE.findall(text))
 
     def token_bytes(self, token: int) -> bytes:
         """Return a token's UTF-8 bytes, which may be part of a character; a special token has none."""

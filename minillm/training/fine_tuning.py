@@ -37,4 +37,5 @@ def tokenizer_changes(base: Checkpoint, tokenizer: Tokenizer) -> str:
     if not isinstance(tokenizer, CharTokenizer):
         return "with its byte-pair tokenizer"
     added = [character for character in tokenizer.alphabet if character not in base.content["tokenizer"]["alphabet"]]
-    return f"with {len(added)} new characters{': ' if added else ''}{' '.join(map(repr, added))}"
+    end = " and an end-of-text token" if len(tokenizer.end_of_text) > len(base.tokenizer.end_of_text) else ""
+    return f"with {len(added)} new characters{': ' if added else ''}{' '.join(map(repr, added))}{end}"

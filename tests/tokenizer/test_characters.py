@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.tokenizer import CharTokenizer
+from minillm.tokenizer import CharTokenizer, tokenizer_from_state
 
 
 def test_ids_are_indices_into_the_sorted_alphabet():
@@ -24,19 +26,47 @@ def test_an_unknown_character_raises_with_its_position_and_the_nearest_known_one
         CharTokenizer("acef").encode("cafétéria")
 
 
+def test_an_unknown_character_without_a_similar_one_is_named_alone():
+    with pytest.raises(ValueError, match=r"'z' \(U\+007A\) .* vocabulary of 4 characters$"):
+        CharTokenizer("acef").encode("z")
+
+
+def test_the_end_of_text_token_is_not_a_character():
+    tokenizer = CharTokenizer("abc").with_documents()
+    assert (tokenizer.vocab_size, tokenizer.end_of_text, tokenizer.start_of_text) == (4, [3], [3])
+    assert tokenizer.decode([0, 3, 2]) == "ac"
+    assert tokenizer.id_to_token(3) == "<|endoftext|>"
+    assert [tokenizer.num_chars(token) for token in range(4)] == [1, 1, 1, 0]
+    assert tokenizer.with_documents().state == tokenizer.state
+
+
+def test_an_extended_tokenizer_keeps_its_ids():
+    tokenizer = CharTokenizer("ac").with_documents().extended("abcd")
+    assert tokenizer.encode("acbd") == [0, 1, 3, 4]
+    assert tokenizer.end_of_text == [2]
+    assert tokenizer_from_state(tokenizer.state).state == tokenizer.state
+
+
+def test_a_tokenizer_without_documents_has_the_state_of_older_versions():
+    assert CharTokenizer("abc").state == {"alphabet": "abc"}
+    assert (CharTokenizer("abc").end_of_text, CharTokenizer("abc").start_of_text) == ([], [])
+
+
 @pytest.mark.parametrize(
-    ("unknown", "alphabet", "nearest"),
-    [("é", "abe", "e"), ("E", "abe", "e"), ("’", "'a", "'"), ("—", "-a", "-"), ("“", "'!a", "'"), ("d", "axe", "e")],
+    "state",
+    [
+        {"alphabet": "abc", "end_of_text_id": 4},
+        {"alphabet": "abc", "end_of_text_id": -1},
+        {"alphabet": "abc", "end_of_text_id": True},
+        {"alphabet": "abc", "normal_form": "NFKC"},
+        {"alphabet": "abc", "merges": []},
+        {"end_of_text_id": 1},
+        {"merges": [], "special_tokens": [], "separates_documents": True},
+    ],
 )
-def test_the_nearest_character_is_the_most_similar_one(unknown: str, alphabet: str, nearest: str):
-    assert CharTokenizer(alphabet).nearest(unknown) == nearest
-
-
-def test_unknown_characters_are_removed_or_replaced():
-    tokenizer = CharTokenizer("acef")
-    assert tokenizer.handle_unknown("cafétéra!") == "cafa"
-    assert tokenizer.handle_unknown("café", replace=True) == "cafe"
-    assert tokenizer.handle_unknown("cafe") == "cafe"
+def test_a_wrong_state_raises(state: dict[str, Any]):
+    with pytest.raises(ValueError, match=r"end_of_text_id|normal_form|neither|special token"):
+        tokenizer_from_state(state)
 
 
 @pytest.mark.parametrize("alphabet", ["", "aba"])

@@ -1,0 +1,133 @@
+"""Checks of a text for what is probably not meant to be learned: lost characters, markup, mixed Unicode forms."""
+
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from minillm.tokenizer.prompts import NormalForm
+
+MIN_SORTED_DOCUMENTS = 50
+MIN_SORTED_FRACTION = 0.98  # of neighbouring documents that are in alphabetical order
+MAX_SORTED_CHARS = 100  # of documents that may be a list; only its beginning is compared
+MARKUP = ("<!doctype", "<html", "<?xml")
+
+
+@dataclass
+class Finding:
+    """Characters of a kind: their number, and the place of the first one."""
+
+    count: int
+    place: str
+
+
+@dataclass
+class TextCheck:
+    """Incremental check of a text, to which segments are added in order."""
+
+    alphabet: set[str] = field(default_factory=set[str])
+    num_chars: int = 0
+    num_documents: int = 0
+    num_markup_files: int = 0
+    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    _marks: set[str] = field(default_factory=set[str])  # that follow the character they belong to
+    _file: Path | None = None  # the current one
+    _unit: str = "line"  # in which places are counted
+    _num_units: int = 0  # so far in the current file
+    _is_start: bool = True  # of the current file
+    _num_sorted: int = 0
+    _document: str = ""  # the beginning of the current one
+    _last_document: str = ""
+
+    def begin_file(self, file: Path | None, unit: Literal["line", "document"] = "line") -> None:
+        """Start a file, whose text are the segments that follow; places in it are counted in a unit."""
+        self._file, self._unit, self._num_units, self._is_start = file, unit, 0, True
+
+    def add(self, segment: str) -> None:
+        """Check the next segment of the text; an empty one ends a document."""
+        if not segment:
+            self._end_document()
+            return
+        characters = set(segment)
+        new = characters - self.alphabet
+        self.alphabet |= characters
+        self._marks |= {character for character in new if _may_compose(character)}
+        for character in sorted(characters & _SUSPICIOUS.keys(), key=segment.index):
+            self._report(_SUSPICIOUS[character], segment, segment.count(character), segment.index(character))
+        if not self._marks.isdisjoint(characters) and (count := num_decomposed(segment)):
+            composed = unicodedata.normalize("NFC", segment)
+            first = next(index for index, (a, b) in enumerate(zip(segment, composed, strict=False)) if a != b)
+            self._report("decomposed characters", segment, count, first)
+        if self._is_start and segment[:100].lstrip().lower().startswith(MARKUP):
+            self.num_markup_files += 1
+        self._is_start = False
+        if self._unit == "line":
+            self._num_units += segment.count("\n")
+        self.num_chars += len(segment)
+        self._document = self._document or segment[:MAX_SORTED_CHARS]
+
+    @property
+    def normal_form(self) -> NormalForm | None:
+        """Unicode normalization form of all characters that have two forms; None if there are none, or of both."""
+        has_composed = any(map(_is_composed, self.alphabet))
+        if "decomposed characters" in self.findings:
+            return None if has_composed else "NFD"
+        return "NFC" if has_composed else None
+
+    def messages(self) -> list[str]:
+        """Return one line for each kind of problem."""
+        problems = {kind: finding for kind, finding in self.findings.items() if kind in _ADVICE}
+        lines = [self._describe(kind, finding) for kind, finding in problems.items()]
+        if "decomposed characters" in self.findings and self.normal_form is None:
+            what = self._describe("decomposed characters", self.findings["decomposed characters"])
+            lines.append(f"{what}; others are composed, and the model takes them for different ones: convert to NFC")
+        if self.num_markup_files:
+            files = "file starts" if self.num_markup_files == 1 else "files start"
+            lines.append(f"{self.num_markup_files:,} {files} like HTML or XML, whose tags are learned as text")
+        if self.num_documents >= MIN_SORTED_DOCUMENTS and self._num_sorted > MIN_SORTED_FRACTION * self.num_documents:
+            lines.append("the documents are sorted, so the validation split differs from the rest: shuffle them (shuf)")
+        return lines
+
+    def _end_document(self) -> None:
+        self.num_documents += 1
+        self._num_units += self._unit == "document"
+        self._num_sorted += self._last_document.casefold() <= self._document.casefold()
+        self._last_document, self._document = self._document, ""
+
+    def _report(self, kind: str, segment: str, count: int, position: int) -> None:
+        number = 1 + self._num_units + (segment.count("\n", 0, position) if self._unit == "line" else 0)
+        place = f"in {self._unit} {number:,}" + (f" of {self._file}" if self._file else "")
+        self.findings.setdefault(kind, Finding(0, place)).count += count
+
+    def _describe(self, kind: str, finding: Finding) -> str:
+        advice = f": {_ADVICE[kind]}" if kind in _ADVICE else ""
+        return f"the text has {finding.count:,} {kind}, the first {finding.place}{advice}"
+
+
+def num_decomposed(text: str) -> int:
+    """Return the number of marks in a text that would compose with the character before them."""
+    return 0 if unicodedata.is_normalized("NFC", text) else max(len(text) - len(unicodedata.normalize("NFC", text)), 0)
+
+
+def _may_compose(character: str) -> bool:
+    return character > "\x7f" and (unicodedata.combining(character) > 0 or "\u1160" <= character <= "\u11ff")
+
+
+def _is_composed(character: str) -> bool:
+    return len(unicodedata.normalize("NFD", character)) > 1 and unicodedata.is_normalized("NFC", character)
+
+
+_ADVICE = {
+    "NUL characters": "remove them (tr -d '\\000'), or pass the right --data.encoding",
+    "control characters": "remove them, or pass the right --data.encoding",
+    "replacement characters (U+FFFD)": "a conversion has lost what they stand for; convert the original again",
+    "byte order marks": "remove them (U+FEFF)",
+}
+_SUSPICIOUS = {
+    **{chr(code): "control characters" for code in (*range(1, 8), *range(14, 27), *range(28, 32), *range(127, 160))},
+    "\0": "NUL characters",
+    "\ufffd": "replacement characters (U+FFFD)",
+    "\ufeff": "byte order marks",
+    "\ufffe": "byte order marks",
+}
+del _SUSPICIOUS["\x85"]  # a line break of Unicode

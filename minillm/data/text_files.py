@@ -1,0 +1,283 @@
+"""Text files: character encodings, gzip, JSON Lines and documents; recognition of files that are not text."""
+
+import codecs
+import gzip
+import json
+import re
+import shlex
+import zipfile
+import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from typing import IO, Any, Literal, Self, cast, get_args
+
+CHUNK_CHARS = 2**20  # characters read at once
+HEAD_BYTES = 8192  # start of a file, from which its encoding and type are recognized
+MAX_CONTROL_FRACTION = 0.05  # of the bytes of a text's head; in compressed data it is 0.1
+END_OF_DOCUMENT = ""  # marks the end of a document in a sequence of chunks
+
+DocumentMode = Literal["none", "file", "line"]
+
+_BYTE_ORDER_MARKS = (  # longest first: that of UTF-32 starts with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\b\t\n\v\f\r\x1b")
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_SIGNATURES = (  # first bytes, type, command that converts it
+    (b"%PDF-", "a PDF document", "pdftotext {}"),
+    (b"{\\rtf", "an RTF document", "pandoc {} -t plain -o {}.txt"),
+    (b"%!PS-", "a PostScript document", "ps2ascii {} {}.txt"),
+    (b"\xd0\xcf\x11\xe0", "an Office document", "libreoffice --headless --convert-to txt:Text {}"),
+    (b"\x89PNG", "a PNG image", ""),
+    (b"\xff\xd8\xff", "a JPEG image", ""),
+    (b"GIF8", "a GIF image", ""),
+    (b"BZh", "a bzip2 file", "bunzip2 --keep {}"),
+    (b"\xfd7zXZ", "an xz file", "unxz --keep {}"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "unzstd {}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x {}"),
+    (b"Rar!\x1a", "a RAR archive", "unrar x {}"),
+    (b"\x7fELF", "a program", ""),
+    (b"SQLite format 3\0", "an SQLite database", "sqlite3 {} .dump > {}.txt"),
+    (b"PAR1", "a Parquet file", "python -c 'import pandas, sys; pandas.read_parquet(sys.argv[1])"
+     ".to_json(sys.argv[1] + \".jsonl\", orient=\"records\", lines=True)' {}"),
+    (b"ID3", "an MP3 file", ""),
+    (b"OggS", "an Ogg file", ""),
+)  # fmt: skip
+_PLAIN_SIGNATURES = (b"%PDF-", b"{\\rtf", b"%!PS-")  # of types whose files may hold printable characters only
+_ZIP_TYPES = (  # a file in the archive, type, command that converts it
+    ("word/document.xml", "a Word document", "pandoc {} -t plain -o {}.txt"),
+    ("META-INF/container.xml", "an EPUB book", "pandoc {} -t plain -o {}.txt"),
+    ("content.xml", "an OpenDocument file", "libreoffice --headless --convert-to txt:Text {}"),
+    ("xl/workbook.xml", "an Excel workbook", "libreoffice --headless --convert-to csv {}"),
+    ("", "a ZIP archive", "unzip {}"),
+)
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """Format of the files of a corpus.
+
+    Args:
+        encoding: Name of a character encoding of Python's; a file that starts with a byte order mark has the encoding
+            of its mark.
+        text_field: Field of the records of JSON Lines files that holds the text.
+        documents: Whether the text consists of documents: `file` makes each file one, `line` each line that is not
+            blank; a record of JSON Lines is a document in both.
+
+    Raises:
+        ValueError: The encoding is not one of Python's text encodings, or `documents` is none of these values.
+    """
+
+    encoding: str = "utf-8"
+    text_field: str = "text"
+    documents: DocumentMode = "none"
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the format in the data settings of a run, which may be those of an older version."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        try:
+            "".encode(self.encoding)
+        except (LookupError, ValueError) as error:
+            message = (
+                f"encoding {self.encoding!r} is not a text encoding of Python's: utf-8, cp1252 and utf-16 are some"
+            )
+            raise ValueError(message) from error
+        if self.documents not in get_args(DocumentMode):
+            raise ValueError(f"documents must be one of none, file and line, got {self.documents!r}")
+
+
+def read_file(file: Path, text_format: TextFormat) -> Iterator[str]:
+    """Read a text file in chunks, with `END_OF_DOCUMENT` after each document.
+
+    A file that starts like a gzip file is decompressed. In a file named .jsonl or .ndjson, the records are read.
+    Line breaks become newlines.
+
+    Args:
+        file: The file.
+        text_format: Its format.
+
+    Returns:
+        An iterator over chunks, none of which is empty, and ends of documents.
+
+    Raises:
+        ValueError: The file cannot be read, is not text, or not in this encoding, or a record has no text.
+    """
+    with _read_errors(file, text_format.encoding), _open(file, text_format.encoding) as text:
+        if is_json_lines(file):
+            for record in _read_records(text, file, text_format.text_field):
+                if text_format.documents == "none":
+                    yield record if record.endswith("\n") else f"{record}\n"
+                else:
+                    yield from (record, END_OF_DOCUMENT)
+        elif text_format.documents == "line":
+            yield from split_lines(text)
+        else:
+            while chunk := text.read(CHUNK_CHARS):
+                yield chunk
+            if text_format.documents == "file":
+                yield END_OF_DOCUMENT
+
+
+def is_json_lines(file: Path) -> bool:
+    """Return whether the name of a file is one of JSON Lines."""
+    return file.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+
+
+def is_compressed(file: Path) -> bool:
+    """Return whether a file starts like a gzip file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with file.open("rb") as content:
+        return content.read(len(_GZIP)) == _GZIP
+
+
+def split_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yield each line that is not blank, without the whitespace at its end, followed by `END_OF_DOCUMENT`."""
+    for line in lines:
+        if stripped := line.rstrip():
+            yield stripped
+            yield END_OF_DOCUMENT
+
+
+def _read_records(lines: Iterable[str], file: Path, field: str) -> Iterator[str]:
+    """Yield the texts of the records of a JSON Lines file that are not empty."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record: Any = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} line {number} is not JSON: {error}") from None
+        fields = cast(dict[str, Any], record) if isinstance(record, dict) else {}
+        text = fields.get(field)
+        if not isinstance(text, str):
+            names = f"its fields are {', '.join(map(repr, fields))[:200]}" if fields else "it is not an object"
+            raise ValueError(f"{file} line {number} has no text field {field!r}: {names}; pass --data.text_field NAME")
+        if any("\ud800" <= character <= "\udfff" for character in (text if "\\ud" in line.lower() else "")):
+            raise ValueError(f"{file} line {number} is not valid Unicode: it has half of a surrogate pair")
+        if text:
+            yield re.sub("\r\n?", "\n", text)
+
+
+@contextmanager
+def _open(file: Path, encoding: str) -> Generator[IO[str]]:
+    """Open a text file, decompressed.
+
+    Raises:
+        ValueError: It is not text.
+    """
+    with file.open("rb") as raw, _decompressed(raw) as content:
+        head = content.peek(HEAD_BYTES)[:HEAD_BYTES]
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), encoding)
+        if problem := _describe_binary(file, head, encoding):
+            raise ValueError(f"{file} {problem}")
+        with TextIOWrapper(content, encoding) as text:
+            yield text
+
+
+def _decompressed(content: BufferedReader) -> BufferedReader:
+    if content.peek(2).startswith(_GZIP):
+        return BufferedReader(cast(Any, gzip.GzipFile(fileobj=content)))
+    return content
+
+
+def _describe_binary(file: Path, head: bytes, encoding: str) -> str:
+    """Return why a file is not text in an encoding, judging by its first bytes; an empty string if it may be."""
+    control = head.translate(None, bytes(set(range(256)) - set(_CONTROL_BYTES)))
+    is_binary = len(control) > MAX_CONTROL_FRACTION * len(head)
+    wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    if is_binary and not wide and (suspected := _suspected_encoding(head)):
+        return f"seems to be {suspected.upper()} without a byte order mark: pass --data.encoding {suspected}"
+    if wide or not (is_binary or head.startswith(_PLAIN_SIGNATURES)):
+        return ""
+    if head.startswith(_ZIP):
+        return _describe(file, *_zip_type(file))
+    for signature, kind, command in _SIGNATURES:
+        if head.startswith(signature):
+            return _describe(file, kind, command)
+    return f"is not text: it starts with the bytes {head[:8].hex(' ')}" if is_binary else ""
+
+
+def _describe(file: Path, kind: str, command: str) -> str:
+    path = shlex.quote(str(file))
+    return f"is {kind}, not text" + (f": convert it with: {command.replace('{}', path)}" if command else "")
+
+
+def _zip_type(file: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = {*archive.namelist(), ""}
+    except (OSError, zipfile.BadZipFile):
+        names = {""}
+    return next((kind, command) for name, kind, command in _ZIP_TYPES if name in names)
+
+
+def _suspected_encoding(head: bytes) -> str | None:
+    """Return the form of UTF-16 or UTF-32 that a head with many control characters is probably written in.
+
+    The high bytes of a text in one script have few different values.
+    """
+    for name, high_bytes in (
+        ("utf-32-le", (head[2::4], head[3::4])),
+        ("utf-32-be", (head[1::4], head[0::4])),
+        ("utf-16-le", (head[1::2],)),
+        ("utf-16-be", (head[0::2],)),
+    ):
+        is_high = all(len(set(values)) <= max(1, min(6, len(values) // 4)) for values in high_bytes)
+        if is_high and max(high_bytes[-1], default=255) < 0x30 and len(head) % int(name[4:6]) // 8 == 0:
+            try:
+                text = codecs.getincrementaldecoder(name)().decode(head)
+            except UnicodeDecodeError:
+                continue
+            if sum(c.isprintable() or c.isspace() for c in text) > 0.9 * len(text):
+                return name
+    return None
+
+
+@contextmanager
+def _read_errors(file: Path, encoding: str) -> Generator[None]:
+    """Turn errors of reading a file into a ValueError that names the file."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        name = codecs.lookup(encoding).name.upper()
+        found = _first_invalid_byte(file, error.encoding)
+        where = f"byte 0x{found[1]:02x} at offset {found[0]}" if found else error.reason
+        advice = "pass its encoding, such as --data.encoding cp1252, or convert it to UTF-8"
+        raise ValueError(f"{file} is not {name} text: {where}; {advice}") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is a damaged gzip file: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _first_invalid_byte(file: Path, encoding: str) -> tuple[int, int] | None:
+    """Return the offset and value of the first byte that is not in an encoding.
+
+    A UnicodeDecodeError of a text file counts from the start of its read buffer, not of the file.
+    """
+    decoder, num_read = codecs.getincrementaldecoder(encoding)(), 0
+    with file.open("rb") as raw, _decompressed(raw) as content:
+        while True:
+            block = content.read(2**20)
+            num_buffered = len(decoder.getstate()[0])  # bytes of an incomplete character at the end of the last block
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                return num_read - num_buffered + error.start, error.object[error.start]
+            if not block:
+                return None
+            num_read += len(block)
