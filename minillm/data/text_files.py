@@ -237,7 +237,7 @@ def _suspected_encoding(head: bytes) -> str | None:
         ("utf-16-be", (head[0::2],)),
     ):
         is_high = all(len(set(values)) <= max(1, min(6, len(values) // 4)) for values in high_bytes)
-        if is_high and max(high_bytes[-1], default=255) < 0x30 and len(head) % int(name[4:6]) // 8 == 0:
+        if is_high and max(high_bytes[-1], default=255) < 0x30:
             try:
                 text = codecs.getincrementaldecoder(name)().decode(head)
             except UnicodeDecodeError:
