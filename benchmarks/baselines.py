@@ -10,64 +10,24 @@ also learns from the text that it compresses.
 
 import argparse
 import bz2
-import lzma
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import numpy as np
 import pyppmd
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from minillm.data.corpus import TRAIN_FRACTION, load_text
+from minillm.data.ngrams import compressed_bits, ngram_bits, xz
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.load import load
 
 MAX_NGRAM_LENGTH = 6
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+    "xz": xz,
     "bz2": lambda data: bz2.compress(data, compresslevel=9),
     "PPMd, order 6": lambda data: pyppmd.compress(data, max_order=6, mem_size=2**28),
 }
-
-
-def compressed_bits(compress: Callable[[bytes], bytes], train: str, text: str) -> float:
-    """Return the bits per character that `text` adds to the compressed size of `train`."""
-    before, after = (len(compress(part.encode())) for part in (train, train + text))
-    return 8 * (after - before) / len(text)
-
-
-def ngram_bits(train: str, text: str, max_n: int) -> Iterator[float]:
-    """Yield the bits per character of `text`, except its first, under n-gram models of `train` for n = 1 ... `max_n`.
-
-    The models use Witten-Bell smoothing: P(c | h) = (count(hc) + T(h) P(c | h')) / (count(h) + T(h)), where T(h) is the
-    number of distinct characters after h, and h' is h without its first character, down to the uniform distribution.
-
-    Source: Witten and Bell 1991, "The zero-frequency problem".
-    """
-    alphabet = {character: number for number, character in enumerate(sorted(set(train)))}
-    ids = np.array([alphabet[character] for character in train + text], dtype=np.int64)
-    V, start = len(alphabet), len(train) + 1
-    probability = np.full(len(text) - 1, 1 / V)
-    for n in range(1, max_n + 1):
-        grams = sum(ids[k : len(ids) - n + 1 + k] * V ** (n - 1 - k) for k in range(n))  # grams[i] ends at i + n - 1
-        assert isinstance(grams, np.ndarray)
-        train_grams, text_grams = grams[: len(train) - n + 1], grams[start - n + 1 :]
-        distinct, counts = np.unique(train_grams, return_counts=True)
-        contexts, starts = np.unique(distinct // V, return_index=True)
-        context_counts, context_types = np.add.reduceat(counts, starts), np.diff([*starts, len(distinct)])
-        count, total = _look_up(text_grams, distinct, counts), _look_up(text_grams // V, contexts, context_counts)
-        types = _look_up(text_grams // V, contexts, context_types)
-        smoothed = (count + types * probability) / np.maximum(total + types, 1)
-        probability = np.where(total > 0, smoothed, probability)
-        yield -np.log2(probability).mean().item()
-
-
-def _look_up(keys: NDArray[np.int64], table: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the values of keys in a sorted table, 0 for those that are not in it."""
-    indices = np.minimum(np.searchsorted(table, keys), len(table) - 1)
-    return np.where(table[indices] == keys, values[indices], 0)
 
 
 @torch.no_grad()

@@ -1,6 +1,8 @@
 """Training progress: a progress bar in a terminal, lines of text elsewhere."""
 
+import math
 import time
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -41,6 +43,7 @@ class ProgressLines(ProgressBar):
         super().__init__()
         self._enabled = True
         self._printed_at = 0.0
+        self._started = 0.0, 0  # time and step
 
     def disable(self) -> None:
         """Turn printing off."""
@@ -50,13 +53,17 @@ class ProgressLines(ProgressBar):
         """Turn printing on."""
         self._enabled = True
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record the time and the step."""
+        self._started = time.monotonic(), trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Tensor, batch_idx: int
     ) -> None:
-        """Print the training metrics."""
+        """Print the training metrics, and the time that is left at the speed since the start."""
         is_step_complete = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if is_step_complete and is_logging_step(trainer):
-            self._print(trainer, "train_loss", "chars_per_second")
+            self._print(trainer, "train_loss", "chars_per_second", end=self._time_left(trainer))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the time."""
@@ -84,8 +91,20 @@ class ProgressLines(ProgressBar):
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._print(trainer, "val_loss", "val_perplexity", "val_bits_per_char")
 
-    def _print(self, trainer: Trainer, *names: str) -> None:
+    def _time_left(self, trainer: Trainer) -> str:
+        time_started, first_step = self._started
+        seconds_per_step = (time.monotonic() - time_started) / max(trainer.global_step - first_step, 1)
+        seconds = seconds_per_step * (trainer.estimated_stepping_batches - trainer.global_step)
+        return "" if math.isinf(seconds) else f"  time_left {timedelta(seconds=round(seconds))}"
+
+    def _print(self, trainer: Trainer, *names: str, end: str = "") -> None:
         metrics = [(name, trainer.callback_metrics[name].item()) for name in names if name in trainer.callback_metrics]
         values = [f"{name} {value:,.0f}" if value >= 1000 else f"{name} {value:.4f}" for name, value in metrics]
         if self._enabled:
-            print(f"step {trainer.global_step}/{trainer.estimated_stepping_batches}", *values, sep="  ", flush=True)
+            print(
+                f"step {trainer.global_step}/{trainer.estimated_stepping_batches}",
+                *values,
+                sep="  ",
+                end=f"{end}\n",
+                flush=True,
+            )

@@ -18,6 +18,7 @@ from minillm.checkpoint.claim import create_run_folder, lock_run
 from minillm.checkpoint.format import versions
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.sessions import read_sessions, record_session
+from minillm.commands.advice import text_advice
 from minillm.commands.exit_messages import early_end, exit_on_early_signal, exit_with_one_line, resume_command
 from minillm.commands.lightning_support import untested
 from minillm.commands.trainer_cli import MiniLLMCLI
@@ -144,7 +145,9 @@ def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
         names.append(cli.custom_model_class.__qualname__)
     if names:
         print(f"config.yaml does not contain the objects passed to minillm.fit: {', '.join(names)}", flush=True)
-    for note in cli.notes:
+    is_new = cli.base is None and cli.resumed_step is None
+    advice = text_advice(data.train.num_chars, len(data.val.tokens)) if is_new else []
+    for note in (f"one pass over the training text takes {data.steps_per_epoch:,} steps", *advice, *cli.notes):
         print(note, flush=True)
     if names := untested(trainer, cli.configured_callbacks):
         print(f"not tested with exact resume: {', '.join(names)}", flush=True)

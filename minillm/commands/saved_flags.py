@@ -16,7 +16,7 @@ CHANGEABLE_FIELDS = ("vocab_size", "context_length", "dropout", "zero_init")
 ARCHITECTURE_FLAGS = [f"model.{field.name}" for field in fields(ModelConfig) if field.name not in CHANGEABLE_FIELDS]
 FIXED_BY_WEIGHTS = (*ARCHITECTURE_FLAGS, "data.vocab_size")
 TEXT_FORMAT = [f"data.{field.name}" for field in fields(TextFormat)]
-FIXED_BY_RUN = (*FIXED_BY_WEIGHTS, *TEXT_FORMAT, "data.context_length", "model.optimizer", "seed_everything")
+FIXED_BY_RUN = (*FIXED_BY_WEIGHTS, "data.context_length", "model.optimizer", "seed_everything")
 
 
 def check_compatible(settings: Any, saved: dict[str, Any], names: Iterable[str], path: Path) -> None:

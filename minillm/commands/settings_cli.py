@@ -27,6 +27,7 @@ from minillm.commands.parser import Parser
 from minillm.commands.saved_flags import (
     FIXED_BY_RUN,
     FIXED_BY_WEIGHTS,
+    TEXT_FORMAT,
     check_compatible,
     saved_flags,
     shape_flags,
@@ -191,7 +192,8 @@ class SettingsCLI(LightningCLI):
         callbacks = [*as_list(self.config.trainer.callbacks), *self.extra_callbacks]
         if any("LearningRateFinder" in str(callback) for callback in callbacks):
             self.config.model.learning_rate = checkpoint.hyper_parameters["learning_rate"]  # the one that it has found
-        check_compatible(self.config, known, FIXED_BY_RUN, checkpoint.path)
+        fixed = FIXED_BY_RUN if self.command != "fit" else (*FIXED_BY_RUN, *TEXT_FORMAT)
+        check_compatible(self.config, known, fixed, checkpoint.path)
 
     def _parse_with_base(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse again for fine-tuning; the weight shapes are those of the checkpoint that initializes the model."""

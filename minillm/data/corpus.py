@@ -18,6 +18,7 @@ from minillm.data.text_checks import TextCheck
 from minillm.data.text_files import (
     END_OF_DOCUMENT,
     TextFormat,
+    file_encoding,
     is_compressed,
     is_json_lines,
     read_file,
@@ -129,6 +130,15 @@ class Corpus:
     def size(self) -> int:
         """Size of the sources in bytes."""
         return sum(source.size for source in self.sources)
+
+    def encodings(self) -> set[str]:
+        """Return the encodings that the sources are read with.
+
+        Raises:
+            OSError: A source cannot be read.
+        """
+        files = [source.file for source in self.sources if source.file is not None]
+        return {file_encoding(file, self.text_format.encoding) for file in files} or {"utf-8"}
 
     @property
     def has_documents(self) -> bool:

@@ -49,9 +49,9 @@ class TextDataModule(LightningDataModule):
         self,
         corpus: str = "tinyshakespeare",
         val_corpus: str | None = None,
-        encoding: str = TextFormat.encoding,
-        text_field: str = TextFormat.text_field,
-        documents: DocumentMode = TextFormat.documents,
+        encoding: str = "utf-8",
+        text_field: str = "text",
+        documents: DocumentMode = "none",
         context_length: int = 64,
         batch_size: int = 32,
         sampling: Literal["random", "shuffled"] = "random",
@@ -116,6 +116,11 @@ class TextDataModule(LightningDataModule):
         first = self.val.tokens[0:1].item()
         return (self.val.num_chars - self.tokenizer.num_chars(int(first))) / (len(self.val.tokens) - 1)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in which about as many tokens are trained on as the training split has."""
+        return -(-len(self.train.tokens) // (self.batch_size * self.context_length))
+
     def setup(self, stage: str) -> None:
         """Take the seed of the training windows, in all processes that of the first."""
         assert self.trainer is not None
@@ -138,8 +143,7 @@ class TextDataModule(LightningDataModule):
         trainer, partition = self.trainer, self.partition
         new_windows = RandomWindows if self.sampling == "random" else ShuffledWindows
         windows = new_windows(self.train.tokens, self.context_length, partition, self.seed)
-        steps_per_epoch = -(-len(self.train.tokens) // (self.batch_size * self.context_length))
-        length = partition.num_batches * (trainer.max_steps if trainer.max_steps > 0 else steps_per_epoch)
+        length = partition.num_batches * (trainer.max_steps if trainer.max_steps > 0 else self.steps_per_epoch)
         progress = trainer.fit_loop.epoch_loop.batch_progress.total  # its declared class lacks `processed`
         return self._loader(windows, BatchIndexSampler(length, lambda: vars(progress)["processed"]))
 

@@ -87,11 +87,9 @@ class TextFormat:
     def __post_init__(self) -> None:
         """Check the values."""
         try:
-            "".encode(self.encoding)
+            "a".encode(self.encoding)
         except (LookupError, ValueError) as error:
-            message = (
-                f"encoding {self.encoding!r} is not a text encoding of Python's: utf-8, cp1252 and utf-16 are some"
-            )
+            message = f"encoding {self.encoding!r} is not a text encoding of Python, such as utf-8, cp1252 or utf-16"
             raise ValueError(message) from error
         if self.documents not in get_args(DocumentMode):
             raise ValueError(f"documents must be one of none, file and line, got {self.documents!r}")
@@ -181,11 +179,25 @@ def _open(file: Path, encoding: str) -> Generator[IO[str]]:
     """
     with file.open("rb") as raw, _decompressed(raw) as content:
         head = content.peek(HEAD_BYTES)[:HEAD_BYTES]
-        encoding = next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), encoding)
+        encoding = _marked_encoding(head) or encoding
         if problem := _describe_binary(file, head, encoding):
             raise ValueError(f"{file} {problem}")
         with TextIOWrapper(content, encoding) as text:
             yield text
+
+
+def file_encoding(file: Path, default: str) -> str:
+    """Return the encoding of a file by its byte order mark, or else the default.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with file.open("rb") as raw, _decompressed(raw) as content:
+        return _marked_encoding(content.peek(HEAD_BYTES)) or default
+
+
+def _marked_encoding(head: bytes) -> str | None:
+    return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
 
 
 def _decompressed(content: BufferedReader) -> BufferedReader:

@@ -174,7 +174,7 @@ def test_text_with_accents_and_emoji_works_from_fit_to_predict(minillm: Run):
 def test_progress_is_a_bar_in_a_terminal_and_lines_in_a_pipe(tmp_path: Path, minillm: Run):
     fit = [sys.executable, "-m", "minillm", "fit", "--config", SMOKE, "--trainer.max_steps", "10"]
     code, out, err = minillm(*fit[3:])
-    assert re.search(r"^step 10/10  train_loss [\d.]+  chars_per_second [\d,.]+$", out, re.MULTILINE)
+    assert re.search(r"^step 10/10  train_loss [\d.]+  chars_per_second [\d,.]+  time_left 0:00:00$", out, re.MULTILINE)
     assert re.search(
         r"^step 10/10  val_loss [\d.]+  val_perplexity [\d.]+  val_bits_per_char [\d.]+$", out, re.MULTILINE
     )

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer
-from minillm.tokenizer.prompts import handle_unknown, normalize_prompt, similar
+from minillm.tokenizer.prompts import NormalForm, handle_unknown, normalize_prompt, similar
 
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467"  # an emoji of five code points
 FLAG, THUMB = "\U0001f1eb\U0001f1f7", "\U0001f44d\U0001f3fd"
@@ -41,7 +41,8 @@ def test_line_breaks_of_windows_are_newlines():
 
 def test_a_prompt_gets_the_normal_form_of_the_training_text():
     composed, decomposed = "caf\xe9", "cafe\u0301"
-    for form, expected in (("NFC", composed), ("NFD", decomposed)):
+    forms: dict[NormalForm, str] = {"NFC": composed, "NFD": decomposed}
+    for form, expected in forms.items():
         tokenizer = CharTokenizer("acef\u0301\xe9", normal_form=form)
         assert [normalize_prompt(text, tokenizer) for text in (composed, decomposed)] == [expected, expected]
     assert normalize_prompt(decomposed, CharTokenizer("caf\xe9")) == composed

@@ -1,0 +1,62 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minillm.commands.escapes import escape, unescape
+from tests.serve.client import ask
+from tests.serve.conftest import serving
+
+Run = Callable[..., tuple[int, str, str]]
+PREDICT = ("predict", "--max_new_tokens", 30, "--seed", 4)
+
+
+@given(st.text())
+def test_unescape_undoes_escape(text: str):
+    assert unescape(escape(text)) == text
+
+
+def test_escape_sequences_are_those_that_are_documented():
+    assert unescape(r"a\n\t\0\\n\d") == "a\n\t\0\\n\\d"
+
+
+def test_line_breaks_of_windows_are_newlines_in_every_prompt(minillm: Run, tmp_path: Path, in_smoke_run: Path):
+    expected = minillm(*PREDICT, "--prompt", "ROMEO:\nO")
+    assert minillm(*PREDICT, "--prompt", "ROMEO:\r\nO")[:2] == expected[:2]
+    (tmp_path / "prompts.txt").write_bytes(b"ROMEO:\r\nJULIET:\r\n")
+    minillm(*PREDICT, "--prompt_file", tmp_path / "prompts.txt", "--output", tmp_path / "out.jsonl")
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["ROMEO:", "JULIET:"]
+    with serving() as address:
+        texts = [
+            json.loads(ask(address, body={"prompt": prompt, "echo": True, "seed": 1})[2])["choices"][0]["text"]
+            for prompt in ("ROMEO:\r\nO", "ROMEO:\nO")
+        ]
+    assert texts[0] == texts[1]
+
+
+def test_a_stop_string_may_be_typed_with_escape_sequences(minillm: Run, in_smoke_run: Path):
+    whole = minillm(*PREDICT, "--prompt", "A", "--max_new_tokens", 300)[1]
+    assert "\n" in whole
+    code, out, err = minillm(*PREDICT, "--prompt", "A", "--max_new_tokens", 300, "--stop", r"\n")
+    assert (code, out) == (0, whole.partition("\n")[0])
+    assert r"'--stop=\n'" in err  # of the replay command
+
+
+def test_a_stop_string_that_never_occurs_is_reported(minillm: Run, in_smoke_run: Path):
+    code, _, err = minillm(*PREDICT, "--prompt", "A", "--stop", "Ende\u0301!", "--stop", "B")
+    assert code == 0
+    assert err.count("never occurs") == 1
+    assert "stop string 'Ende\u0301!' never occurs: not in the vocabulary: 'é'\n" in err
+
+
+@pytest.mark.parametrize(("separator", "written"), [("\\n", "\n"), ("\\0", "\0"), ("--", "--"), ("", "")])
+def test_samples_are_separated_by_the_separator(minillm: Run, in_smoke_run: Path, separator: str, written: str):
+    one = minillm(*PREDICT, "--prompt", "A")[1]
+    two = minillm("predict", "--max_new_tokens", 30, "--seed", 5, "--prompt", "A")[1]
+    _, out, err = minillm(*PREDICT, "--prompt", "A", "--num_samples", 2, f"--separator={separator}")
+    assert out == f"{one}{written}{two}{written}"
+    assert err.count("\n") == 2
