@@ -10,6 +10,7 @@ also learns from the text that it compresses.
 
 import argparse
 import bz2
+import lzma
 import math
 from collections.abc import Callable
 
@@ -18,13 +19,13 @@ import torch
 from torch.nn import functional as F
 
 from minillm.data.corpus import TRAIN_FRACTION, load_text
-from minillm.data.ngrams import compressed_bits, ngram_bits, xz
+from minillm.data.ngrams import compressed_bits, ngram_bits
 from minillm.data.windows import ConsecutiveWindows, SlidingWindows
 from minillm.generation.load import load
 
 MAX_NGRAM_LENGTH = 6
 COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "xz": xz,
+    "xz": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
     "bz2": lambda data: bz2.compress(data, compresslevel=9),
     "PPMd, order 6": lambda data: pyppmd.compress(data, max_order=6, mem_size=2**28),
 }

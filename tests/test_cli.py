@@ -22,7 +22,7 @@ def test_help_lists_every_command(minillm: Run):
 def test_every_command_has_help_that_lists_its_flags(command: str, minillm: Run):
     code, out, _ = minillm(command, "--help")
     assert code == 0
-    assert ("--ckpt_path" in out) != (command == "configs")
+    assert ("--ckpt_path" in out) != (command in ("configs", "inspect"))
 
 
 def test_version_prints_the_package_version(minillm: Run):
@@ -34,7 +34,7 @@ def test_a_missing_or_unknown_command_exits_with_one_line_and_code_2(arguments: 
     code, out, err = minillm(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert "fit, validate, test, predict, serve, configs" in err
+    assert "fit, validate, test, predict, serve, inspect, configs" in err
 
 
 def test_the_module_and_the_script_are_the_same_program():

@@ -252,8 +252,10 @@ def _prompts(options: argparse.Namespace) -> list[str]:
 
 
 def _decode(content: bytes, source: object) -> str:
+    from minillm.data.text_files import marked_encoding
+
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(marked_encoding(content) or "utf-8")
     except UnicodeDecodeError as error:
         byte, offset = content[error.start], error.start
         raise ValueError(

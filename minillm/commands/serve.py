@@ -34,10 +34,10 @@ def run(args: list[str]) -> None:
         try:
             from minillm.serve.api import Access, create_app
             from minillm.serve.logs import log_to_stderr
-            from minillm.serve.server import BACKLOG, Server, connection_limit
+            from minillm.serve.server import Server, connection_limit
         except ModuleNotFoundError as error:
             raise ValueError(f"serve needs {error.name}: pip install 'minillm[web]'") from error
-        server_socket = _listen(options.host, options.port, BACKLOG)
+        server_socket = _listen(options.host, options.port)
     access = Access(key, (options.host, *options.allowed_hosts), tuple(options.cors_origin))
     with server_socket, log_to_stderr():
         app = create_app(path, limits, access)
@@ -97,12 +97,12 @@ class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
     pass
 
 
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     if not host:
         raise ValueError("--host is empty: pass 127.0.0.1, or 0.0.0.0 to accept connections from other machines")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=backlog)
+        return socket.create_server((host, port), family=family)
     except (OSError, OverflowError, TypeError) as error:
         code = getattr(error, "errno", None) or 0
         reason = os.strerror(code) if code > 0 else error

@@ -36,9 +36,10 @@ def known_prompt(tokenizer: Tokenizer, prompt: str, on_unknown: str) -> str:
 
 def report_impossible_stops(tokenizer: Tokenizer, stops: Iterable[str]) -> None:
     """Print a line for each stop string that has characters outside the vocabulary, so that no text contains it."""
-    from minillm.tokenizer.prompts import normalize_prompt
+    from minillm.tokenizer.prompts import handle_unknown
 
     for stop in stops:
-        if unknown := tokenizer.unknown_characters(normalize_prompt(stop, tokenizer)):
-            characters = ", ".join(map(repr, sorted(unknown)))
+        _, unknown = handle_unknown(stop, tokenizer)
+        if unknown:
+            characters = ", ".join(map(repr, unknown))
             print(f"stop string {stop!r} never occurs: not in the vocabulary: {characters}", file=sys.stderr)

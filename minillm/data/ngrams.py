@@ -1,15 +1,9 @@
 """Baselines without a neural network: n-gram models and compressors, in bits per character."""
 
-import lzma
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-def xz(data: bytes) -> bytes:
-    """Compress with xz at its highest level."""
-    return lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
 
 
 def compressed_bits(compress: Callable[[bytes], bytes], train: str, text: str) -> float:

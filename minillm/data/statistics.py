@@ -1,5 +1,6 @@
 """Statistics of a text: characters, lines, documents, duplicates, and baselines of its predictability."""
 
+import lzma
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minillm.data.corpus import Corpus, split_position
-from minillm.data.ngrams import compressed_bits, ngram_bits, xz
+from minillm.data.ngrams import compressed_bits, ngram_bits
 from minillm.data.text_checks import TextCheck, distinct_characters
 from minillm.data.text_files import CHUNK_CHARS, END_OF_DOCUMENT
 
@@ -74,7 +75,11 @@ class TextStatistics:
         if len(text) < MIN_BASELINE_CHARS:
             return {}
         bits = [*ngram_bits(train, text, MAX_NGRAM_LENGTH)]
-        return {"1-gram": bits[0], f"{MAX_NGRAM_LENGTH}-gram": bits[-1], "xz": compressed_bits(xz, train, text)}
+        return {
+            "1-gram": bits[0],
+            f"{MAX_NGRAM_LENGTH}-gram": bits[-1],
+            "xz": compressed_bits(lzma.compress, train, text),
+        }
 
     def _add(self, chunk: str, has_documents: bool) -> None:
         if chunk == END_OF_DOCUMENT:

@@ -179,7 +179,7 @@ def _open(file: Path, encoding: str) -> Generator[IO[str]]:
     """
     with file.open("rb") as raw, _decompressed(raw) as content:
         head = content.peek(HEAD_BYTES)[:HEAD_BYTES]
-        encoding = _marked_encoding(head) or encoding
+        encoding = marked_encoding(head) or encoding
         if problem := _describe_binary(file, head, encoding):
             raise ValueError(f"{file} {problem}")
         with TextIOWrapper(content, encoding) as text:
@@ -193,10 +193,11 @@ def file_encoding(file: Path, default: str) -> str:
         OSError: It cannot be read.
     """
     with file.open("rb") as raw, _decompressed(raw) as content:
-        return _marked_encoding(content.peek(HEAD_BYTES)) or default
+        return marked_encoding(content.peek(HEAD_BYTES)) or default
 
 
-def _marked_encoding(head: bytes) -> str | None:
+def marked_encoding(head: bytes) -> str | None:
+    """Return the encoding that a text has by its byte order mark, if there is one."""
     return next((name for mark, name in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
 
 

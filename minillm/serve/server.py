@@ -17,8 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_TIMEOUT_SECONDS = 10.0  # from the first byte of a request to the end of its head
 MAX_HEAD_BYTES = 65_536
 MAX_CONNECTIONS = 1_000
-BACKLOG = 128  # connections that wait to be accepted, and the most that asyncio accepts at once
-RESERVED_FILES = BACKLOG + 64  # open files that must remain free: for a burst of connections, workers and checkpoints
+BACKLOG = 128  # connections that wait to be accepted
 SHUTDOWN_MARGIN_SECONDS = 5
 
 
@@ -98,21 +97,22 @@ class Connection(HttpToolsProtocol):
 
 
 def connection_limit() -> int:
-    """Raise the limit of open files; return the number of connections that it leaves room for.
+    """Raise the limit of open files; return the number of connections that half of it leaves room for.
 
     Returns:
-        `MAX_CONNECTIONS`, or fewer where the system does not allow as many open files.
+        `MAX_CONNECTIONS`, or fewer where the system does not allow as many open files. The other half is for a burst of
+        new connections, of which asyncio accepts several backlogs before it closes any.
     """
     if sys.platform == "win32":
         return MAX_CONNECTIONS
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_CONNECTIONS + RESERVED_FILES
+    wanted = 2 * MAX_CONNECTIONS
     if 0 <= soft < wanted:
         soft = wanted if hard < 0 else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
+    return MAX_CONNECTIONS if soft < 0 else min(MAX_CONNECTIONS, soft // 2)
 
 
 class Server(uvicorn.Server):
@@ -125,9 +125,7 @@ class Server(uvicorn.Server):
         max_connections: As for `Connection`.
     """
 
-    def __init__(
-        self, app: FastAPI, grace_seconds: float, keep_alive_seconds: int, max_connections: int = MAX_CONNECTIONS
-    ) -> None:
+    def __init__(self, app: FastAPI, grace_seconds: float, keep_alive_seconds: int, max_connections: int) -> None:
         config = uvicorn.Config(
             app,
             http=partial(Connection, max_connections),  # pyright: ignore[reportArgumentType]
