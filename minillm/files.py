@@ -1,4 +1,4 @@
-"""Atomic file writes, and JSON that is one line for every reader."""
+"""Atomic file writes, home folders in paths, and JSON that is one line for every reader."""
 
 import os
 import re
@@ -46,3 +46,8 @@ def _sync_folder(folder: Path) -> None:
 def escape_line_separators(text: str) -> str:
     """Escape U+0085, U+2028 and U+2029 in JSON, which allows them although some readers end a line at them."""
     return text if text.isascii() else LINE_SEPARATOR.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def expand_user(path: str) -> Path:
+    """Return a path whose `~` is the home folder, and unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user

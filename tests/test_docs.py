@@ -60,9 +60,10 @@ def test_every_minillm_command_runs(
     }
     monkeypatch.setattr("minillm.serve.server.Server.run", lambda server, sockets: None)  # it serves until a signal
     words = [word.replace("configs/", f"{ROOT}/configs/") for word in arguments]
-    if words[0] == "fit":
+    if words[0] in ("fit", "inspect"):
         monkeypatch.chdir(tmp_path)
         Path("my.txt").write_text("To be, or not to be.\n" * 100)
+        Path("names.txt").write_text("Ann\nBob\nCecilia\n" * 100)
         Path("src/package").mkdir(parents=True)
         names = " ".join(f"name{number * 7919 % 1000}" for number in range(4000))
         Path("src/package/module.py").write_text(f"{names}\n" * 2)

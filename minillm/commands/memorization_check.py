@@ -62,16 +62,17 @@ def read_training_text(data: dict[str, Any], corpus: str | None) -> TrainingText
     Raises:
         ValueError: The corpus cannot be read.
     """
-    from minillm.data import corpus as corpora  # imported late, to keep --help fast
+    from minillm.data.corpus import may_read_unasked, open_corpus  # imported late, to keep --help fast
+    from minillm.data.named_corpora import NAMED_CORPORA
     from minillm.data.text_files import TextFormat
 
     name = data.get("corpus") if corpus is None else corpus
-    if corpus is None and (name is None or not corpora.may_read_unasked(name)):
+    if corpus is None and (name is None or not may_read_unasked(name)):
         reason = f"corpus {name!r} does not exist, or is a folder, a glob pattern or very large; pass it with --corpus"
         print(f"memorization check skipped: {reason}", file=sys.stderr)
         return None
-    opened = corpora.open_corpus(str(name), TextFormat.of(data))
-    saved = None if corpus or name in corpora.NAMED_CORPORA else data["text_sha256"].get("corpus")
+    opened = open_corpus(str(name), TextFormat.of(data))
+    saved = None if corpus or name in NAMED_CORPORA else data["text_sha256"].get("corpus")
     if saved is not None and opened.sha256() != saved:
         print(f"memorization check: corpus {name!r} has changed since the model was trained", file=sys.stderr)
     documents = opened.documents() if data.get("val_corpus") else opened.training_documents()

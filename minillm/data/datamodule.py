@@ -24,10 +24,6 @@ class TextDataModule(LightningDataModule):
         corpus: `tinyshakespeare`, `shakespeare`, `other_plays`, or the path of a text file, folder or glob pattern.
         val_corpus: Text to validate on. By default this is the last 10 % of `corpus`, which is then excluded from
             training.
-        encoding: Character encoding of the files, by its name in Python; a byte order mark takes precedence.
-        text_field: Field of the records of JSON Lines files that holds the text.
-        documents: `file` or `line` makes each file or each line a document, and each record of JSON Lines in both
-            cases: an end-of-text token separates documents, and ends generated text.
         context_length: Maximum number of tokens that the model attends to.
         batch_size: Windows per optimizer step, over all processes and accumulated batches.
         sampling: `random` draws each window independently; `shuffled` visits non-overlapping windows in random order,
@@ -39,6 +35,10 @@ class TextDataModule(LightningDataModule):
             token.
         tokenizer: Existing tokenizer to use instead.
         grow_tokenizer: Whether to extend the existing tokenizer with the characters of the corpus that it lacks.
+        encoding: Character encoding of the files, by its name in Python; a byte order mark takes precedence.
+        text_field: Field of the records of JSON Lines files that holds the text.
+        documents: `file` or `line` makes each file or each line a document, and each record of JSON Lines in both
+            cases: an end-of-text token separates documents, and ends generated text.
 
     Raises:
         ValueError: A number is out of range; the corpus cannot be read; it is too short for this vocab_size, or for
@@ -49,9 +49,6 @@ class TextDataModule(LightningDataModule):
         self,
         corpus: str = "tinyshakespeare",
         val_corpus: str | None = None,
-        encoding: str = "utf-8",
-        text_field: str = "text",
-        documents: DocumentMode = "none",
         context_length: int = 64,
         batch_size: int = 32,
         sampling: Literal["random", "shuffled"] = "random",
@@ -60,18 +57,16 @@ class TextDataModule(LightningDataModule):
         vocab_size: int | None = None,
         tokenizer: Tokenizer | None = None,
         grow_tokenizer: bool = False,
+        encoding: str = "utf-8",
+        text_field: str = "text",
+        documents: DocumentMode = "none",
     ) -> None:
         super().__init__()
         self.stride = max(context_length // 4, 1) if stride is None else stride
-        for name, value, minimum, maximum in (
-            ("context_length", context_length, 1, None),
-            ("batch_size", batch_size, 1, None),
-            ("stride", self.stride, 1, context_length),
-            ("num_workers", num_workers, 0, None),
-        ):
-            if value < minimum or (maximum is not None and value > maximum):
-                bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
-                raise ValueError(f"{name} must be {bounds}, got {value}")
+        _check_range("context_length", context_length, 1)
+        _check_range("batch_size", batch_size, 1)
+        _check_range("stride", self.stride, 1, context_length)
+        _check_range("num_workers", num_workers, 0)
         text_format = TextFormat(encoding, text_field, documents)
         self.save_hyperparameters("corpus", "val_corpus", *asdict(text_format), logger=False)
         self.save_hyperparameters("batch_size", "sampling", "vocab_size", logger=False)
@@ -170,6 +165,12 @@ class TextDataModule(LightningDataModule):
     def _loader(self, windows: Dataset[Any], sampler: Sampler[int] | range) -> DataLoader[Any]:
         generator = torch.Generator()  # a new iterator draws a seed, which must not advance the global RNG
         return DataLoader(windows, batch_size=None, sampler=sampler, num_workers=self.num_workers, generator=generator)
+
+
+def _check_range(name: str, value: int, minimum: int, maximum: int | None = None) -> None:
+    if value < minimum or (maximum is not None and value > maximum):
+        bounds = f"at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ValueError(f"{name} must be {bounds}, got {value}")
 
 
 def get_datamodule(trainer: Trainer) -> TextDataModule:

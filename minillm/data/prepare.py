@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minillm.cpus import usable_cpus
-from minillm.data.corpus import DEFAULT_FORMAT, Corpus, cache_folder, open_corpus, split_position
+from minillm.data.corpus import DEFAULT_FORMAT, Corpus, open_corpus, split_position
+from minillm.data.named_corpora import cache_folder
 from minillm.data.text_checks import TextCheck
 from minillm.data.text_files import END_OF_DOCUMENT, TextFormat
 from minillm.data.token_file import TokenFile
@@ -86,16 +87,13 @@ def prepare(
         OSError: The token ids cannot be written, such as when the disk is full.
     """
     text = open_corpus(corpus, text_format)
-    tokenization = tokenizer.state if tokenizer else vocab_size
     try:
         text_sha256 = text.sha256()
     except ValueError:
         deque(text.read_checked(TextCheck()), maxlen=0)  # raises an error that names every file that cannot be used
         raise
-    key = [FORMAT_VERSION, tokenization, grow, asdict(text_format), [source.is_json_lines for source in text.sources]]
-    content = f"{json.dumps(key)}\n{text_sha256}"
-    cache, entry = cache_folder(), hashlib.sha256(content.encode()).hexdigest()
-    folder, lock = cache / "tokens" / entry, cache / "locks" / f"{entry}.lock"
+    entry = _cache_entry(text, text_sha256, tokenizer.state if tokenizer else vocab_size, grow)
+    folder, lock = cache_folder() / "tokens" / entry, cache_folder() / "locks" / f"{entry}.lock"
     with suppress(*NOT_LOADABLE):
         return _load(folder, text_sha256)
     with suppress(OSError):
@@ -116,6 +114,13 @@ def prepare(
             about = _tokenize(text, tokenizer, vocab_size, grow, tokenized / "tokens.bin")
             (tokenized / "about.json").write_text(json.dumps(about), encoding="utf-8")
         return _load(tokenized.rename(folder) if writable else tokenized, text_sha256)
+
+
+def _cache_entry(text: Corpus, text_sha256: str, tokenization: dict[str, Any] | int | None, grow: bool) -> str:
+    """Return the name of a cache entry: a hash of all that the token ids depend on."""
+    text_format = asdict(text.text_format), [source.is_json_lines for source in text.sources]
+    key = json.dumps([FORMAT_VERSION, tokenization, grow, *text_format])
+    return hashlib.sha256(f"{key}\n{text_sha256}".encode()).hexdigest()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.commands import predict
+from minillm.commands import samples
 from minillm.generation.sampling_params import SamplingParams
 from tests.conftest import CONFIGS
 
@@ -176,7 +176,7 @@ def test_a_line_of_the_output_is_one_line_to_every_reader(tmp_path: Path):
     prompt, text = "a\u2028b\x85", "é\u2029\n\u2028"
     params = SamplingParams(5, 1.0, None, None, 0, ())
     with (tmp_path / "samples.jsonl").open("wb", buffering=0) as output:
-        predict._write_json_line(output, Path("best.ckpt"), predict.Sample(prompt, params), text, None)
+        samples._write_json_line(output, Path("best.ckpt"), samples.Sample(prompt, params), text, None)
     (line,) = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert "é" in line
     assert (json.loads(line)["prompt"], json.loads(line)["text"]) == (prompt, text)

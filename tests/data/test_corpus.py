@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from minillm.data import shakespeare
-from minillm.data.corpus import cache_folder, load_text
+from minillm.data.corpus import load_text
+from minillm.data.named_corpora import cache_folder
 
 TINYSHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"  # as published
 
