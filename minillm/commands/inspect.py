@@ -43,6 +43,8 @@ def run(args: list[str]) -> None:
 
 def describe(text: Corpus, statistics: TextStatistics) -> Iterator[tuple[str, str]]:
     """Yield the lines of a description: a name and a value."""
+    from minillm.data.statistics import MAX_BASELINE_CHARS
+
     check, (num_train, num_val) = statistics.check, statistics.split()
     encodings = ", ".join(sorted(text.encodings()))
     yield "sources", f"{len(text.sources):,}, with {text.size:,} bytes in {encodings}"
@@ -62,7 +64,8 @@ def describe(text: Corpus, statistics: TextStatistics) -> Iterator[tuple[str, st
     yield "duplicates", f"{percent:.1f} % of the characters are in long lines that occur before{longest}"
     yield "split", f"{num_train:,} characters for training, {num_val:,} for validation"
     if bits := statistics.baselines():
-        part = "" if check.num_chars == len(statistics.beginning) else f" (of the first {len(statistics.beginning):,})"
+        length = len(statistics.beginning)
+        part = f" (of the first {length:,})" if length == MAX_BASELINE_CHARS else ""
         values = ", ".join(f"{name} {value:.3f}" for name, value in bits.items())
         yield "baselines", f"{values} bits per character{part}"
     for message in check.messages():

@@ -75,11 +75,13 @@ class TextStatistics:
         if len(text) < MIN_BASELINE_CHARS:
             return {}
         bits = [*ngram_bits(train, text, MAX_NGRAM_LENGTH)]
-        return {
+        found = {
             "1-gram": bits[0],
             f"{MAX_NGRAM_LENGTH}-gram": bits[-1],
             "xz": compressed_bits(lzma.compress, train, text),
         }
+        ends_per_char = len(self.document_lengths) / self.check.num_chars  # ends of documents are not characters
+        return {name: value * (1 + ends_per_char) for name, value in found.items()}
 
     def _add(self, chunk: str, has_documents: bool) -> None:
         if chunk == END_OF_DOCUMENT:
