@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from minillm import __version__
@@ -34,6 +35,8 @@ def main(args: list[str] | None = None) -> None:
     """
     if sys.stderr is None:  # it is closed; print would fall back to stdout
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for characters missing in its encoding
     try:
         _run(sys.argv[1:] if args is None else args)
     except CommandExit as end:

@@ -1,6 +1,5 @@
 """Training progress: a progress bar in a terminal, lines of text elsewhere."""
 
-import math
 import time
 from datetime import timedelta
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from minillm.callbacks.training_metrics import is_logging_step
 
+MAX_TIME_LEFT = 1e9  # seconds that are worth printing
 SECONDS_BETWEEN_LINES = 30  # of a validation
 
 
@@ -95,7 +95,7 @@ class ProgressLines(ProgressBar):
         time_started, first_step = self._started
         seconds_per_step = (time.monotonic() - time_started) / max(trainer.global_step - first_step, 1)
         seconds = seconds_per_step * (trainer.estimated_stepping_batches - trainer.global_step)
-        return "" if math.isinf(seconds) else f"  time_left {timedelta(seconds=round(seconds))}"
+        return f"  time_left {timedelta(seconds=round(seconds))}" if seconds < MAX_TIME_LEFT else ""
 
     def _print(self, trainer: Trainer, *names: str, end: str = "") -> None:
         metrics = [(name, trainer.callback_metrics[name].item()) for name in names if name in trainer.callback_metrics]

@@ -19,8 +19,8 @@ def text_advice(num_train_chars: int, num_val_tokens: int) -> list[str]:
     advice: list[str] = []
     if num_train_chars < SMALL_TEXT_CHARS:
         advice.append(
-            f"a training text of {num_train_chars:,} characters is soon memorized: better fine-tune a model of a longer"
-            " text, with --config finetune --init_from CKPT"
+            f"a training text of {num_train_chars:,} characters is soon memorized: train on a longer text first"
+            " (minillm fit), then fine-tune on this one with --config finetune --init_from best"
         )
     if num_val_tokens < MIN_VALIDATION_TOKENS:
         advice.append(
@@ -30,10 +30,10 @@ def text_advice(num_train_chars: int, num_val_tokens: int) -> list[str]:
     return advice
 
 
-def first_command(corpus: str, num_chars: int, flags: list[str]) -> str:
-    """Return the command to begin with for a text of some length, with flags of its format."""
+def first_command(corpus: str, num_train_chars: int, flags: list[str]) -> str:
+    """Return the command to begin with for a training split of some length, with flags of its format."""
     text = ["--data.corpus", corpus, *flags]
-    if num_chars < SMALL_TEXT_CHARS:
-        return shlex.join(["minillm", "fit", "--config", "finetune", "--init_from", "CKPT", *text])
-    config = "best-small" if num_chars < LONG_TEXT_CHARS else "laptop"
+    if num_train_chars < SMALL_TEXT_CHARS:
+        return shlex.join(["minillm", "fit", "--config", "finetune", "--init_from", "best", *text])
+    config = "best-small" if num_train_chars < LONG_TEXT_CHARS else "laptop"
     return shlex.join(["minillm", "fit", "--config", config, *text])

@@ -76,7 +76,7 @@ def describe(text: Corpus, statistics: TextStatistics) -> Iterator[tuple[str, st
     for field in fields(text.text_format):
         if (value := getattr(text.text_format, field.name)) != field.default:
             flags += [f"--data.{field.name}", value]
-    yield "begin with", first_command(text.name, check.num_chars, flags)
+    yield "begin with", first_command(text.name, num_train, flags)
 
 
 def _parser() -> argparse.ArgumentParser:

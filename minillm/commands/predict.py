@@ -10,7 +10,6 @@ import re
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,8 +32,6 @@ def run(args: list[str]) -> None:
     options = _parser().parse_args(args[1:])
     if sys.stdout is None:
         fail("stdout is closed: redirect it to a file or a pipe")
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for characters missing in its encoding
     with ExitStack() as stack:
         with exit_on_wrong_input():
             params, prompts = _sampling_params(options), [] if options.interactive else _prompts(options)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from minillm.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # maximum number of samples generated together
+ANSI_C_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: r"\n", 39: r"\'", 92: r"\\"}
 MAX_ECHO_CHARACTERS = 1000  # a longer prompt is cut in a terminal and left out of the replay command
 
 
@@ -153,6 +154,12 @@ def _write_json_line(
         remaining = remaining[output.write(remaining) :]
 
 
+def _quote(word: str) -> str:
+    """Quote a word for a shell, in one line."""
+    quoted = word.translate(ANSI_C_ESCAPES)
+    return shlex.quote(word) if word.isprintable() else f"$'{quoted}'"
+
+
 def _replay_command(path: Path, sample: Sample) -> str:
     """Return the command that generates the same text again; it has no prompt if that is long."""
     params = asdict(sample.params)
@@ -161,5 +168,5 @@ def _replay_command(path: Path, sample: Sample) -> str:
     words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     words += [f"--stop={escape(stop)}" for stop in stops]
     if len(sample.prompt) > MAX_ECHO_CHARACTERS:
-        return f"minillm predict {shlex.join(words)}"
-    return f"minillm predict {shlex.join([f'--prompt={sample.prompt}', *words])}"
+        return f"minillm predict {' '.join(map(_quote, words))}"
+    return f"minillm predict {' '.join(map(_quote, [f'--prompt={sample.prompt}', *words]))}"

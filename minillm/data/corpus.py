@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -126,8 +127,10 @@ class Corpus:
         """
         errors: dict[Path | None, ValueError] = {}
         for source in self.sources:
-            is_list = self.text_format.documents == "line" or source.is_json_lines
-            check.begin_file(source.file, "document" if is_list else "line")
+            unit = "document" if self.text_format.documents == "line" else "line"
+            if source.is_json_lines:
+                unit = "document" if self.has_documents else "record"
+            check.begin_file(source.file, unit)
             try:
                 for chunk in source.read(self.text_format):
                     check.add(chunk)
@@ -160,6 +163,8 @@ class Corpus:
             ValueError: A source cannot be read.
         """
         documents = self.documents()
+        if not documents:
+            raise ValueError(f"corpus {self.name!r} is empty: pass one that contains text")
         ends = list(itertools.accumulate(map(len, documents)))
         position = split_position(ends[-1], ends if self.has_documents else [])
         complete = bisect(ends, position)
@@ -171,13 +176,13 @@ class Corpus:
             return next(iter(errors.values()))
         listed = "; ".join(map(str, [*errors.values()][:MAX_LISTED_ERRORS]))
         more = "; ..." if len(errors) > MAX_LISTED_ERRORS else ""
-        suffixes = Counter(source.file.suffix for source in self.sources if source.file and source.file not in errors)
-        suffix = max(suffixes, key=lambda suffix: suffixes[suffix], default="") or ".txt"
-        folder = expand_user(self.name) if expand_user(self.name).is_dir() else Path("FOLDER")
-        return ValueError(
-            f"{len(errors):,} of {len(self.sources):,} files cannot be used (leave them out with a pattern, such as"
-            f" '{folder}/**/*{suffix}'): {listed}{more}"
-        )
+        unusable = {file.suffix for file in errors if file}
+        suffixes = Counter(source.file.suffix for source in self.sources if source.file)
+        suffix = next((suffix for suffix, _ in suffixes.most_common() if suffix and suffix not in unusable), None)
+        advice = "convert them, or move them elsewhere"
+        if suffix and expand_user(self.name).is_dir():
+            advice = f"leave them out with a pattern, such as '{Path(self.name)}/**/*{suffix}'"
+        return ValueError(f"{len(errors):,} of {len(self.sources):,} files cannot be used ({advice}): {listed}{more}")
 
 
 def open_corpus(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> Corpus:
@@ -201,8 +206,7 @@ def open_corpus(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> Corpus:
         return Corpus(name, [Source(None, named_text(name))], text_format)
     path = expand_user(name)
     if path.is_dir():
-        inside = (file for file in path.rglob("*") if file.is_file())
-        files = sorted(file for file in inside if not any(p.startswith(".") for p in file.relative_to(path).parts))
+        files = sorted(_files_in(path))
     elif path.is_file():
         files = [path]
     else:
@@ -212,10 +216,30 @@ def open_corpus(name: str, text_format: TextFormat = DEFAULT_FORMAT) -> Corpus:
         raise ValueError(
             f"no corpus {name!r}: pass {', '.join(NAMED_CORPORA)}, or an existing file, folder or glob pattern"
         )
+    if unusual := [file for file in files if not file.is_file()]:
+        raise ValueError(f"{unusual[0]} is a broken link or a special file: remove it from the corpus")
     corpus = Corpus(name, [Source(file) for file in files], text_format)
     if not corpus.size:
         raise ValueError(f"corpus {name!r} is empty: pass one that contains text")
     return corpus
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of its subfolders, links to folders included; hidden ones are skipped.
+
+    Raises:
+        ValueError: A subfolder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    seen = {folder.resolve()}
+    for parent, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
+        visible = [Path(parent, name) for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [path.name for path in visible if path.resolve() not in seen]  # a link may lead back
+        seen |= {path.resolve() for path in visible}
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def text_hashes(corpus: str, val_corpus: str | None) -> dict[str, str]:

@@ -24,14 +24,13 @@ from minillm.cpus import usable_cpus
 from minillm.data.corpus import DEFAULT_FORMAT, Corpus, open_corpus, split_position
 from minillm.data.named_corpora import cache_folder
 from minillm.data.text_checks import TextCheck
-from minillm.data.text_files import END_OF_DOCUMENT, TextFormat
+from minillm.data.text_files import CHUNK_CHARS, END_OF_DOCUMENT, TextFormat
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
 from minillm.tokenizer.byte_pairs import last_boundary
 from minillm.tokenizer.parallel import Chunk, count_words, encode_chunks
 
 FORMAT_VERSION = 2  # of the cache; corpora cached in another version are prepared again
-CHUNK_CHARS = 2**20  # characters tokenized per task
 PARALLEL_THRESHOLD_BYTES = 2**24  # size from which several processes and a progress bar are worthwhile
 NOT_LOADABLE = (OSError, ValueError, KeyError, TypeError)  # raised for a cache entry that is missing or corrupted
 ABANDONED_AFTER_SECONDS = 24 * 3600  # age at which the process of a staging folder is considered killed
@@ -202,6 +201,8 @@ def _existing_tokenizer(tokenizer: Tokenizer, check: TextCheck, has_documents: b
     """
     if grow:
         tokenizer = tokenizer.extended(check.alphabet)
+        if check.normal_form is not None:
+            tokenizer = tokenizer_from_state({**tokenizer.state, "normal_form": check.normal_form})
         return tokenizer.with_documents() if has_documents else tokenizer
     if has_documents and not tokenizer.start_of_text:
         raise ValueError("the tokenizer has no token that ends documents: pass --data.documents none")

@@ -56,6 +56,7 @@ class TextStatistics:
             statistics._add(chunk, text.has_documents)
         statistics._add_lines([statistics._line] if statistics._line else [])
         statistics._count()
+        statistics.counts[ord("\n")] -= len(statistics.document_lengths)  # `_end_document` has added them
         return statistics
 
     def rarest(self, number: int) -> list[tuple[str, int]]:
@@ -69,7 +70,7 @@ class TextStatistics:
         return position, self.check.num_chars - position
 
     def baselines(self) -> dict[str, float]:
-        """Return bits per character of the end of the beginning, given its first 90 %; empty for a short text."""
+        """Return bits per character of the last 10 % of `beginning`, given the first 90 %; empty for a short text."""
         position = split_position(len(self.beginning), ())
         train, text = self.beginning[:position], self.beginning[position:]
         if len(text) < MIN_BASELINE_CHARS:
@@ -111,7 +112,7 @@ class TextStatistics:
         self.document_lengths.append(len(document))
         self.num_duplicate_documents += self._is_known(f"document\n{document}")
         self._document = []
-        self._buffer.append("\n")  # only for the baselines
+        self._buffer.append("\n")  # for the baselines
         if self._line:
             self._add_lines([self._line])
             self._line = ""

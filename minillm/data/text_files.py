@@ -1,14 +1,16 @@
 """Text files: character encodings, gzip, JSON Lines and documents; recognition of files that are not text."""
 
 import codecs
+import encodings.aliases
 import gzip
 import json
+import pkgutil
 import re
 import shlex
 import zipfile
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import IO, Any, Literal, Self, cast, get_args
 
 CHUNK_CHARS = 2**20  # characters read at once
 HEAD_BYTES = 8192  # start of a file, from which its encoding and type are recognized
-MAX_CONTROL_FRACTION = 0.05  # of the bytes of a text's head; in compressed data it is 0.1
+MAX_CONTROL_FRACTION = 0.05  # of control characters in the head of a text; compressed data have 0.1
+MAX_HIGH_FRACTION = 0.7  # of the high bytes of UTF-16: their different values, relative to those of the low bytes
 END_OF_DOCUMENT = ""  # marks the end of a document in a sequence of chunks
 
 DocumentMode = Literal["none", "file", "line"]
@@ -28,6 +31,7 @@ _BYTE_ORDER_MARKS = (  # longest first: that of UTF-32 starts with that of UTF-1
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NOT_FOR_FILES = {"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape", "utf_7"}
 _CONTROL_BYTES = bytes(byte for byte in range(32) if byte not in b"\b\t\n\v\f\r\x1b")
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _SIGNATURES = (  # first bytes, type, command that converts it
@@ -86,13 +90,21 @@ class TextFormat:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        try:
-            "a".encode(self.encoding)
-        except (LookupError, ValueError) as error:
-            message = f"encoding {self.encoding!r} is not a text encoding of Python, such as utf-8, cp1252 or utf-16"
-            raise ValueError(message) from error
+        if not _is_text_encoding(self.encoding):
+            raise ValueError(f"encoding {self.encoding!r} is not a text encoding of Python, such as utf-8 or cp1252")
         if self.documents not in get_args(DocumentMode):
             raise ValueError(f"documents must be one of none, file and line, got {self.documents!r}")
+
+
+def _is_text_encoding(name: str) -> bool:
+    """Return whether an encoding is one of the standard library: a package may register a codec for any name."""
+    normalized = encodings.normalize_encoding(name).lower().replace(".", "_")
+    modules = {module.name for module in pkgutil.iter_modules(encodings.__path__)}
+    if encodings.aliases.aliases.get(normalized, normalized) not in modules - _NOT_FOR_FILES:
+        return False
+    with suppress(LookupError):
+        return bool("a".encode(name))
+    return False
 
 
 def read_file(file: Path, text_format: TextFormat) -> Iterator[str]:
@@ -121,15 +133,17 @@ def read_file(file: Path, text_format: TextFormat) -> Iterator[str]:
         elif text_format.documents == "line":
             yield from split_lines(text)
         else:
+            is_empty = True
             while chunk := text.read(CHUNK_CHARS):
+                is_empty = False
                 yield chunk
-            if text_format.documents == "file":
+            if text_format.documents == "file" and not is_empty:
                 yield END_OF_DOCUMENT
 
 
 def is_json_lines(file: Path) -> bool:
     """Return whether the name of a file is one of JSON Lines."""
-    return file.name.removesuffix(".gz").endswith((".jsonl", ".ndjson"))
+    return file.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson"))
 
 
 def is_compressed(file: Path) -> bool:
@@ -162,8 +176,11 @@ def _read_records(lines: Iterable[str], file: Path, field: str) -> Iterator[str]
         fields = cast(dict[str, Any], record) if isinstance(record, dict) else {}
         text = fields.get(field)
         if not isinstance(text, str):
+            problem = f"is {type(fields[field]).__name__}, not text" if field in fields else "is missing"
             names = f"its fields are {', '.join(map(repr, fields))[:200]}" if fields else "it is not an object"
-            raise ValueError(f"{file} line {number} has no text field {field!r}: {names}; pass --data.text_field NAME")
+            raise ValueError(
+                f"{file} line {number}: field {field!r} {problem}; {names}; --data.text_field names another"
+            )
         if any("\ud800" <= character <= "\udfff" for character in (text if "\\ud" in line.lower() else "")):
             raise ValueError(f"{file} line {number} is not valid Unicode: it has half of a surrogate pair")
         if text:
@@ -180,7 +197,7 @@ def _open(file: Path, encoding: str) -> Generator[IO[str]]:
     with file.open("rb") as raw, _decompressed(raw) as content:
         head = content.peek(HEAD_BYTES)[:HEAD_BYTES]
         encoding = marked_encoding(head) or encoding
-        if problem := _describe_binary(file, head, encoding):
+        if problem := _describe_binary(file, head, encoding) or _describe_mismatch(head, encoding):
             raise ValueError(f"{file} {problem}")
         with TextIOWrapper(content, encoding) as text:
             yield text
@@ -214,7 +231,7 @@ def _describe_binary(file: Path, head: bytes, encoding: str) -> str:
     wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
     if is_binary and not wide and (suspected := _suspected_encoding(head)):
         return f"seems to be {suspected.upper()} without a byte order mark: pass --data.encoding {suspected}"
-    if wide or not (is_binary or head.startswith(_PLAIN_SIGNATURES)):
+    if wide or not (is_binary or head.startswith((_ZIP, *_PLAIN_SIGNATURES))):
         return ""
     if head.startswith(_ZIP):
         return _describe(file, *_zip_type(file))
@@ -222,6 +239,17 @@ def _describe_binary(file: Path, head: bytes, encoding: str) -> str:
         if head.startswith(signature):
             return _describe(file, kind, command)
     return f"is not text: it starts with the bytes {head[:8].hex(' ')}" if is_binary else ""
+
+
+def _describe_mismatch(head: bytes, encoding: str) -> str:
+    """Return why a file is probably not in an encoding; an empty string if it may be."""
+    if codecs.lookup(encoding).name.startswith("utf") or head.isascii():
+        return ""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    return f"seems to be UTF-8, not {encoding}: leave out --data.encoding, and convert files in {encoding} to UTF-8"
 
 
 def _describe(file: Path, kind: str, command: str) -> str:
@@ -241,22 +269,19 @@ def _zip_type(file: Path) -> tuple[str, str]:
 def _suspected_encoding(head: bytes) -> str | None:
     """Return the form of UTF-16 or UTF-32 that a head with many control characters is probably written in.
 
-    The high bytes of a text in one script have few different values.
+    The high bytes of a text have fewer different values than its low bytes.
     """
-    for name, high_bytes in (
-        ("utf-32-le", (head[2::4], head[3::4])),
-        ("utf-32-be", (head[1::4], head[0::4])),
-        ("utf-16-le", (head[1::2],)),
-        ("utf-16-be", (head[0::2],)),
+    for name, high, low in (
+        ("utf-32-le", head[2::4] + head[3::4], head[0::4]),
+        ("utf-32-be", head[0::4] + head[1::4], head[3::4]),
+        ("utf-16-le", head[1::2], head[0::2]),
+        ("utf-16-be", head[0::2], head[1::2]),
     ):
-        is_high = all(len(set(values)) <= max(1, min(6, len(values) // 4)) for values in high_bytes)
-        if is_high and max(high_bytes[-1], default=255) < 0x30:
-            try:
+        if len(set(high)) <= MAX_HIGH_FRACTION * len(set(low)) or len(set(high)) == 1:
+            with suppress(UnicodeDecodeError):
                 text = codecs.getincrementaldecoder(name)().decode(head)
-            except UnicodeDecodeError:
-                continue
-            if sum(c.isprintable() or c.isspace() for c in text) > 0.9 * len(text):
-                return name
+                if sum(c.isprintable() or c.isspace() for c in text) > 0.9 * len(text):
+                    return name
     return None
 
 
@@ -265,12 +290,13 @@ def _read_errors(file: Path, encoding: str) -> Generator[None]:
     """Turn errors of reading a file into a ValueError that names the file."""
     try:
         yield
-    except UnicodeDecodeError as error:
-        name = codecs.lookup(encoding).name.upper()
-        found = _first_invalid_byte(file, error.encoding)
-        where = f"byte 0x{found[1]:02x} at offset {found[0]}" if found else error.reason
-        advice = "pass its encoding, such as --data.encoding cp1252, or convert it to UTF-8"
-        raise ValueError(f"{file} is not {name} text: {where}; {advice}") from None
+    except UnicodeError as error:
+        actual = file_encoding(file, encoding)
+        found = _first_invalid_byte(file, actual)
+        where = f"byte 0x{found[1]:02x} at offset {found[0]}" if found else str(error)
+        other = "utf-16-le" if "utf-16" in actual else "cp1252" if actual != "cp1252" else "latin-1"
+        advice = f"pass its encoding, such as --data.encoding {other}, or convert it to UTF-8"
+        raise ValueError(f"{file} is not {actual.removesuffix('-sig').upper()} text: {where}; {advice}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{file} is a damaged gzip file: {error}") from error
     except OSError as error:
@@ -280,17 +306,19 @@ def _read_errors(file: Path, encoding: str) -> Generator[None]:
 def _first_invalid_byte(file: Path, encoding: str) -> tuple[int, int] | None:
     """Return the offset and value of the first byte that is not in an encoding.
 
-    A UnicodeDecodeError of a text file counts from the start of its read buffer, not of the file.
+    An error of a text file counts from the start of its read buffer, not of the file.
     """
     decoder, num_read = codecs.getincrementaldecoder(encoding)(), 0
     with file.open("rb") as raw, _decompressed(raw) as content:
         while True:
-            block = content.read(2**20)
+            block = content.read(CHUNK_CHARS)
             num_buffered = len(decoder.getstate()[0])  # bytes of an incomplete character at the end of the last block
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
                 return num_read - num_buffered + error.start, error.object[error.start]
+            except UnicodeError:  # such as UTF-16 without a byte order mark
+                return None
             if not block:
                 return None
             num_read += len(block)

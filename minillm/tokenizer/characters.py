@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
 from minillm.tokenizer.byte_pairs import END_OF_TEXT
-from minillm.tokenizer.prompts import NormalForm, check_normal_form, similar
+from minillm.tokenizer.prompts import MAX_CLUSTER_CHARS, NormalForm, check_normal_form, cluster_at, similar
 
 
 class CharTokenizer:
@@ -89,12 +89,15 @@ class CharTokenizer:
         try:
             return [self._ids[character] for character in text]
         except KeyError as error:
-            unknown = error.args[0]
-            position = f"at position {text.index(unknown)} of {_shortened(text)!r}"
+            index = text.index(error.args[0])
+            start = max(index - MAX_CLUSTER_CHARS, 0)
+            unknown = cluster_at(text[start : index + MAX_CLUSTER_CHARS], index - start)
+            position = f"at position {index} of {_shortened(text)!r}"
             near = similar(unknown, self)
             hint = f"; the nearest is {near!r}" if near else ""
+            codes = " ".join(f"U+{ord(character):04X}" for character in unknown)
             raise ValueError(
-                f"character {unknown!r} (U+{ord(unknown):04X}) {position} is not in the vocabulary of "
+                f"character {unknown!r} ({codes}) {position} is not in the vocabulary of "
                 f"{len(self.alphabet)} characters{hint}"
             ) from None
 

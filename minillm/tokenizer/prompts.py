@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 NormalForm = Literal["NFC", "NFD"]
 
+MAX_CLUSTER_CHARS = 40  # that errors show
 ZERO_WIDTH_JOINER = "\u200d"
 _SIMILAR = str.maketrans(
     {
@@ -93,6 +94,16 @@ def _map_unknown(text: str, tokenizer: Tokenizer, function: Callable[[str], str]
     if not unknown:
         return text
     return "".join(cluster if unknown.isdisjoint(cluster) else function(cluster) for cluster in _clusters(text))
+
+
+def cluster_at(text: str, position: int) -> str:
+    """Return the letter with its marks, or the sequence of emoji, that has a position of a text."""
+    end = 0
+    for cluster in _clusters(text):
+        end += len(cluster)
+        if end > position:
+            return cluster
+    raise IndexError(position)
 
 
 def _clusters(text: str) -> Iterator[str]:

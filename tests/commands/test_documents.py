@@ -154,3 +154,8 @@ def test_an_older_byte_pair_tokenizer_keeps_its_prompt(tmp_path: Path):
     tokenizer = prepare(str(file), vocab_size=258).tokenizer
     assert tokenizer.state.keys() == {"merges", "special_tokens"}
     assert encode_prompt(tokenizer, "") == tokenizer.encode("\n")
+
+
+def test_a_text_without_documents_is_no_training_text(in_names_run: None, refused: Callable[..., str]):
+    Path("blank.txt").write_text(" \n\n")
+    assert "corpus 'blank.txt' is empty" in refused("predict", "--prompt", "an", "--corpus", "blank.txt")

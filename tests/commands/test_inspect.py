@@ -1,5 +1,8 @@
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +35,7 @@ def test_a_text_is_described(tmp_path: Path, minillm: Run):
         lines["split"]
         == f"{int(0.9 * num_chars):,} characters for training, {num_chars - int(0.9 * num_chars)} for validation"
     )
-    assert lines["begin with"] == f"minillm fit --config finetune --init_from CKPT --data.corpus {file}"
+    assert lines["begin with"] == f"minillm fit --config finetune --init_from best --data.corpus {file}"
 
 
 def test_documents_are_described(tmp_path: Path, minillm: Run):
@@ -86,3 +89,22 @@ def test_wrong_input_is_refused_in_one_line(
     Path("empty.txt").touch()
     Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\0")
     assert re.search(message, refused("inspect", *args))
+
+
+def test_records_are_places_of_json_lines(tmp_path: Path, minillm: Run):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a"}\n{"text": "b\\nb"}\n{"text": "c"}\n')
+    out = minillm("inspect", file)[1]
+    assert f"'c' U+0063, 1 times, in record 3 of {file}" in out
+    assert "'\\n' U+000A, 4 times, in record 1" in out
+    out = minillm("inspect", file, "--documents", "file")[1]
+    assert f"'\\n' U+000A, 1 times, in document 2 of {file}" in out
+
+
+def test_characters_missing_in_the_encoding_of_stdout_are_escaped(tmp_path: Path):
+    file = tmp_path / "a.txt"
+    file.write_text("日本\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    command = [sys.executable, "-m", "minillm", "inspect", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=True)
+    assert r"'\n\u65e5\u672c'" in done.stdout

@@ -45,7 +45,9 @@ def test_replay_command_on_stderr_generates_the_same_text(minillm: Run):
     code, out, err = minillm(
         "predict", "--prompt=-it's\n", "--max_new_tokens", 40, "--top_p", 0.9, "--stop", "q", "--stop", "zz z"
     )
-    replay = shlex.split(err.split("minillm ", 1)[1].split("  # memorization check")[0])
+    command = err.split("minillm ", 1)[1].split("  # memorization check")[0]
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    replay = words.stdout.split("\0")[:-1]
     assert minillm(*replay)[:2] == (code, out)
 
 

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
@@ -71,3 +72,17 @@ def test_samples_are_separated_by_the_separator(minillm: Run, in_smoke_run: Path
     _, out, err = minillm(*PREDICT, "--prompt", "A", "--num_samples", 2, f"--separator={separator}")
     assert out == f"{one}{written}{two}{written}"
     assert err.count("\n") == 2
+
+
+def test_a_prompt_of_several_lines_is_replayed_in_one(minillm: Run, in_smoke_run: Path):
+    _, out, err = minillm(*PREDICT, "--prompt", "ROMEO:\nO'er")
+    assert err.count("\n") == 1
+    command = err.partition("] ")[2].partition("  #")[0]
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout == out
+
+
+def test_a_sequence_of_emoji_is_one_unknown_character(refused: Callable[..., str], in_smoke_run: Path):
+    family = "\U0001f469\u200d\U0001f467"
+    error = refused(*PREDICT, "--prompt", f"Hi {family}!")
+    assert f"character {family!r} (U+1F469 U+200D U+1F467) at position 3 of " in error

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from minillm.data.corpus import load_text
+from minillm.data.corpus import load_text, open_corpus
 from minillm.data.prepare import TokenizedCorpus, prepare
 from minillm.data.text_files import TextFormat
+from minillm.tokenizer.prompts import normalize_prompt
 
 GERMAN = "Über allen Gipfeln ist Ruh,\nin allen Wipfeln spürest du kaum einen Hauch.\n" * 20
 RUSSIAN = "Мороз и солнце; день чудесный!\nЕщё ты дремлешь, друг прелестный.\n" * 20
 CHINESE = "床前明月光,疑是地上霜。\n举头望明月,低头思故乡。\n" * 20
+JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたか見当がつかぬ。\n" * 20
 SORTED = "\n".join(f"{n:02}" for n in range(99))
 FRENCH_DECOMPOSED = "Le cafe\u0301 e\u0301tait ferme\u0301.\n" * 20
 
@@ -34,12 +36,12 @@ class Text(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def archive(*names: str) -> bytes:
-    content = BytesIO()
-    with zipfile.ZipFile(content, "w") as file:
+def archive(*names: str, content: str = "<xml/>") -> bytes:
+    found = BytesIO()
+    with zipfile.ZipFile(found, "w") as file:
         for name in ("[Content_Types].xml", *names):
-            file.writestr(name, "<xml/>")
-    return content.getvalue()
+            file.writestr(name, content)
+    return found.getvalue()
 
 
 def json_lines(*records: object) -> bytes:
@@ -75,9 +77,9 @@ TEXTS = [
     Text(
         "a.ndjson",
         json_lines({"body": "x", "n": 1}),
-        error="line 1 has no text field 'text': its fields are 'body', 'n'",
+        error="line 1: field 'text' is missing; its fields are 'body', 'n'",
     ),
-    Text("a.jsonl", b'{"text": "x"}\n\n[1]\n', error="a.jsonl line 3 has no text field 'text': it is not an object"),
+    Text("a.jsonl", b'{"text": "x"}\n\n[1]\n', error="a.jsonl line 3: field 'text' is missing; it is not an object"),
     Text("a.jsonl", b'{"text": "x"}\n{"text": \n', error="a.jsonl line 2 is not JSON"),
     Text("a.jsonl", b'{"text": "\\ud800"}\n', error="line 1 is not valid Unicode"),
     Text("a.jsonl", b"[" * 100_000, error="line 1 is not JSON"),
@@ -107,7 +109,7 @@ TEXTS = [
         b"don\x92t",
         "don\x92t",
         {"encoding": "latin-1"},
-        warnings=("1 control characters, the first in line 1",),
+        warnings=("1 control character, the first in line 1",),
     ),
     Text(
         "page.html", b"\n<!DOCTYPE html><p>Hi", "\n<!DOCTYPE html><p>Hi", warnings=("1 file starts like HTML or XML",)
@@ -123,6 +125,21 @@ TEXTS = [
         "list.txt", b"".join(b"%02d\n" % n for n in range(99)), SORTED, {"documents": "line"}, warnings=("are sorted",)
     ),
     Text("empty.jsonl", b"\n \n", error="is empty"),
+    Text("null.jsonl", json_lines({"text": None}), error="field 'text' is NoneType, not text; its fields are 'text';"),
+    Text("upper.JSONL", json_lines({"text": "x"}), "x\n"),
+    Text("typo.txt", b"list[int]", error="'cp1225' is not a text encoding", settings={"encoding": "cp1225"}),
+    Text("escapes.txt", b"a", error="is not a text encoding", settings={"encoding": "raw_unicode_escape"}),
+    Text("utf8.txt", GERMAN.encode(), error="seems to be UTF-8, not cp1252: ", settings={"encoding": "cp1252"}),
+    Text("japanese.txt", JAPANESE.encode("utf-16-le"), error="pass --data.encoding utf-16-le$"),
+    Text("japanese.txt", JAPANESE.encode("utf-16-be"), error="pass --data.encoding utf-16-be$"),
+    Text(
+        "utf16.txt", b"ab", error="utf16.txt is not UTF-16 text: .*BOM; .* utf-16-le", settings={"encoding": "utf-16"}
+    ),
+    Text("odd.txt", RUSSIAN.encode("utf-16")[:-1], error="odd.txt is not UTF-16 text: byte 0x"),
+    Text("colours.log", b"\x1b[31mred\x1b[0m" * 2, "\x1b[31mred\x1b[0m" * 2, warnings=("4 control characters",)),
+    Text("comment.html", b"<!-- c -->\n<html>", "<!-- c -->\n<html>", warnings=("like HTML",)),
+    Text("equal.txt", b"a\n" * 99, "\n".join("a" * 99), {"documents": "line"}),
+    Text("stored.docx", archive("word/document.xml", content="text " * 9999), error="is a Word document"),
 ]
 
 
@@ -183,3 +200,50 @@ def test_a_long_text_in_another_encoding_is_read_in_parallel(tmp_path: Path):
     assert prepared.whole.num_chars == len(content) == len(prepared.whole.tokens)
     assert prepared.tokenizer.decode(prepared.val.tokens[-1000:].tolist()) == content[-1000:]
     assert prepared.warnings == []
+
+
+def test_no_pattern_is_suggested_that_leaves_no_bad_file_out(tmp_path: Path):
+    for name, content in (("a.txt", b"good"), ("b.txt", b"caf\xe9"), ("c.txt", b"good")):
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"1 of 3 files cannot be used \(convert them, or move them elsewhere\): "):
+        prepare(str(tmp_path))
+
+
+def test_linked_folders_are_read_once_and_broken_links_are_named(tmp_path: Path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.txt").write_text("inside")
+    (tmp_path / "corpus" / "deep").mkdir(parents=True)
+    (tmp_path / "corpus" / "link").symlink_to("../real")
+    (tmp_path / "corpus" / "deep" / "back").symlink_to("..")
+    assert load_text(str(tmp_path / "corpus")) == "inside"
+    (tmp_path / "corpus" / "broken.txt").symlink_to("missing")
+    with pytest.raises(ValueError, match=r"broken.txt is a broken link or a special file"):
+        load_text(str(tmp_path / "corpus"))
+
+
+@pytest.mark.parametrize(
+    ("text", "normal_form"),
+    [
+        ("plain", None),
+        ("caf\xe9", "NFC"),
+        ("cafe\u0301", "NFD"),
+        ("caf\xe9 cafe\u0301", None),
+        ("\u2126 caf\xe9", None),  # the ohm sign, which NFC makes an omega
+        ("\u0958 \xe9", None),  # excluded from composition
+        ("\u05d2\u05bc\u05b8 \xe9", None),  # marks in the order of typing, which NFC changes
+        ("\u05d2\u05b8\u05bc \xe9", "NFC"),
+        ("и\u0301 й", "NFC"),  # a stress mark that composes with nothing
+    ],
+)
+def test_the_normal_form_is_that_of_the_whole_text(tmp_path: Path, text: str, normal_form: str | None):
+    file = tmp_path / "text.txt"
+    file.write_text(f"{text}\n" * 3, encoding="utf-8")
+    tokenizer = prepare(str(file)).tokenizer
+    assert tokenizer.normal_form == normal_form
+    assert normalize_prompt(text, tokenizer) == text
+
+
+def test_empty_files_are_no_documents(tmp_path: Path):
+    for name, text in (("a.txt", "one"), ("b.txt", ""), ("c.txt", "two")):
+        (tmp_path / name).write_text(text)
+    assert open_corpus(str(tmp_path), TextFormat(documents="file")).documents() == ["one", "two"]
