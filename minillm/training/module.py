@@ -16,6 +16,7 @@ from minillm.config import ModelArguments, ModelConfig
 from minillm.data.datamodule import get_datamodule
 from minillm.model import Decoder
 from minillm.model.custom import check_model, custom_parts
+from minillm.training.dynamic_evaluation import dynamic_loss
 from minillm.training.optimizer import Muon, adamw
 from minillm.training.resume import check_training_state, convert_batch_counts
 from minillm.training.schedule import Schedule, learning_rate_factor
@@ -35,6 +36,8 @@ class LanguageModel(LightningModule):
         beta2: AdamW's beta2, the decay of its second moment.
         frozen_blocks: Number of leading blocks whose weights are frozen.
         compile: Mode of `torch.compile` for the training steps, or `none`; for GPUs, as compiling takes time.
+        dynamic_learning_rate: Learning rate of dynamic evaluation, for `val_loss_dynamic`, which `validate` and `test`
+            measure; None leaves it out.
         model_class: A model class of your own, by default `Decoder`: a module that is created with a ModelConfig, has
             it as attribute `config`, and maps token ids (B, T) to logits (B, T, V).
         decoder: Arguments of `ModelConfig`.
@@ -55,6 +58,7 @@ class LanguageModel(LightningModule):
         beta2: float = 0.999,
         frozen_blocks: int = 0,
         compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none",
+        dynamic_learning_rate: float | None = None,
         model_class: type[nn.Module] | None = None,
         **decoder: Unpack[ModelArguments],
     ) -> None:
@@ -73,10 +77,13 @@ class LanguageModel(LightningModule):
         blocks[:frozen_blocks].requires_grad_(False)
         self.num_batches: int | None = None  # None without a Trainer
         self.compile_mode: str = compile
+        self.dynamic_learning_rate = dynamic_learning_rate
         self.losses, self.sliding_losses = (CatMetric(nan_strategy="disable") for _ in range(2))
         self.configure_optimizers()  # rejects invalid values before anything is written
         if warmup_steps < 0:
             raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
+        if dynamic_learning_rate is not None and not 0 <= dynamic_learning_rate < math.inf:
+            raise ValueError(f"dynamic_learning_rate must be at least 0 and finite, got {dynamic_learning_rate}")
         if not 0 < decay_fraction <= 1:
             raise ValueError(f"decay_fraction must be more than 0 and at most 1, got {decay_fraction}")
 
@@ -142,7 +149,7 @@ class LanguageModel(LightningModule):
         losses.update(torch.stack([loss, num_targets]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val_loss`, `val_perplexity`, `val_bits_per_char` and, with sliding windows, `val_loss_sliding`.
+        """Log `val_loss`, `val_perplexity`, `val_bits_per_char`, and in evaluation the sliding and the dynamic loss.
 
         Losses are per token; perplexity and bits are per character, and comparable between tokenizers.
         """
@@ -202,6 +209,9 @@ class LanguageModel(LightningModule):
         values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
         if self.sliding_losses.update_called:
             values["loss_sliding"] = _weighted_mean(self.sliding_losses)
+        rate = self.dynamic_learning_rate
+        if rate is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            values["loss_dynamic"] = dynamic_loss(self.model, get_datamodule(self.trainer).val.tokens, rate)
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
 
 
