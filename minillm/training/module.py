@@ -63,7 +63,7 @@ class LanguageModel(LightningModule):
         **decoder: Unpack[ModelArguments],
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False, ignore="model_class")
+        self.save_hyperparameters(logger=False, ignore=["model_class", "dynamic_learning_rate"])
         self.config = ModelConfig(**decoder)
         new_model: Any = model_class or Decoder
         self.model: Decoder = new_model(self.config)  # or a model class of your own

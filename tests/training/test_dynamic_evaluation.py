@@ -67,15 +67,17 @@ def test_frozen_blocks_learn_while_they_read(in_smoke_run: Path):
 
 
 def test_validate_and_test_report_it_under_its_own_name(in_smoke_run: Path, minillm: Run):
-    plain = minillm("validate", "--ckpt_path", in_smoke_run)[1]
-    code, out, err = minillm("validate", "--ckpt_path", in_smoke_run, "--model.dynamic_learning_rate", 0.02)
+    Path("short.txt").write_text("First Citizen:\nBefore we proceed any further, hear me speak.\n" * 40)
+    flags = ("--ckpt_path", in_smoke_run, "--data.val_corpus", "short.txt")
+    plain = minillm("validate", *flags)[1]
+    code, out, err = minillm("validate", *flags, "--model.dynamic_learning_rate", 0.02)
     assert code == 0, err
     losses = {name: float(value) for name, value in re.findall(r"(val_loss\w*)\W+([\d.]+)", out)}
     assert losses.keys() == {"val_loss", "val_loss_sliding", "val_loss_dynamic"}
     assert losses["val_loss_dynamic"] < losses["val_loss"]
     assert re.findall(r"val_loss\W+([\d.]+)", plain) == re.findall(r"val_loss\W+([\d.]+)", out)
     assert "dynamic" not in plain
-    assert "test_loss_dynamic" in minillm("test", "--ckpt_path", in_smoke_run, "--model.dynamic_learning_rate", 0)[1]
+    assert "test_loss_dynamic" in minillm("test", *flags, "--model.dynamic_learning_rate", 0)[1]
 
 
 def test_fit_does_not_measure_it(in_smoke_run: Path, minillm: Run):
