@@ -23,12 +23,12 @@ from rich.progress import Progress
 from minillm.cpus import usable_cpus
 from minillm.data.corpus import DEFAULT_FORMAT, Corpus, open_corpus, split_position
 from minillm.data.named_corpora import cache_folder
+from minillm.data.segments import group_segments, read_segments, split_at
 from minillm.data.text_checks import TextCheck
-from minillm.data.text_files import CHUNK_CHARS, END_OF_DOCUMENT, TextFormat
+from minillm.data.text_files import END_OF_DOCUMENT, TextFormat
 from minillm.data.token_file import TokenFile
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer, tokenizer_from_state
-from minillm.tokenizer.byte_pairs import last_boundary
-from minillm.tokenizer.parallel import Chunk, count_words, encode_chunks
+from minillm.tokenizer.parallel import count_words, encode_chunks
 
 FORMAT_VERSION = 2  # of the cache; corpora cached in another version are prepared again
 PARALLEL_THRESHOLD_BYTES = 2**24  # size from which several processes and a progress bar are worthwhile
@@ -86,20 +86,12 @@ def prepare(
         OSError: The token ids cannot be written, such as when the disk is full.
     """
     text = open_corpus(corpus, text_format)
-    try:
-        text_sha256 = text.sha256()
-    except ValueError:
-        deque(text.read_checked(TextCheck()), maxlen=0)  # raises an error that names every file that cannot be used
-        raise
+    text_sha256 = _sha256(text)
     entry = _cache_entry(text, text_sha256, tokenizer.state if tokenizer else vocab_size, grow)
     folder, lock = cache_folder() / "tokens" / entry, cache_folder() / "locks" / f"{entry}.lock"
     with suppress(*NOT_LOADABLE):
         return _load(folder, text_sha256)
-    with suppress(OSError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.parent.mkdir(exist_ok=True)
-        _remove_abandoned(folder.parent)
-    writable = all(os.access(path.parent, os.W_OK) for path in (folder, lock))  # if not, the token ids are temporary
+    writable = _create_folders(folder.parent, lock.parent)  # if not, the token ids are temporary
     with ExitStack() as stack:
         if writable:
             stack.enter_context(_hold(FileLock(lock), corpus))
@@ -113,6 +105,28 @@ def prepare(
             about = _tokenize(text, tokenizer, vocab_size, grow, tokenized / "tokens.bin")
             (tokenized / "about.json").write_text(json.dumps(about), encoding="utf-8")
         return _load(tokenized.rename(folder) if writable else tokenized, text_sha256)
+
+
+def _sha256(text: Corpus) -> str:
+    """Return the SHA-256 of a text.
+
+    Raises:
+        ValueError: A file cannot be read; the message also names the other files that cannot be used.
+    """
+    try:
+        return text.sha256()
+    except ValueError:
+        deque(text.read_checked(TextCheck()), maxlen=0)
+        raise
+
+
+def _create_folders(tokens: Path, locks: Path) -> bool:
+    """Create the folders of the cache and clean them up; return whether they are writable."""
+    with suppress(OSError):
+        tokens.mkdir(parents=True, exist_ok=True)
+        locks.mkdir(exist_ok=True)
+        _remove_abandoned(tokens)
+    return all(os.access(folder, os.W_OK) for folder in (tokens, locks))
 
 
 def _cache_entry(text: Corpus, text_sha256: str, tokenization: dict[str, Any] | int | None, grow: bool) -> str:
@@ -162,8 +176,8 @@ def _tokenize(
             raise ValueError("it is empty: pass one that contains text")
         num_train_chars = split_position(check.num_chars, document_ends)
         if tokenizer is None and vocab_size is not None:
-            segments = _split_at(_segments(text), num_train_chars)
-            chunks = _chunks(_track(progress, "counting words", segments, num_train_chars), num_train_chars)
+            segments = split_at(read_segments(text), num_train_chars)
+            chunks = group_segments(_track(progress, "counting words", segments, num_train_chars), num_train_chars)
             tokenizer = BytePairTokenizer.from_word_counts(count_words(chunks, num_processes), vocab_size)
             tokenizer = _new_tokenizer(tokenizer, check, text.has_documents)
         elif tokenizer is None:
@@ -171,13 +185,13 @@ def _tokenize(
         else:
             tokenizer = _existing_tokenizer(tokenizer, check, text.has_documents, grow)
         dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-        segments = _track(progress, "tokenizing", _split_at(_segments(text), num_train_chars), check.num_chars)
+        segments = _track(progress, "tokenizing", split_at(read_segments(text), num_train_chars), check.num_chars)
         split_chars = {"train": num_train_chars, "val": check.num_chars - num_train_chars}
         ends_document = {"train": num_train_chars in document_ends, "val": text.has_documents}
         split_tokens: dict[str, int] = {}
         with path.open("wb") as file:
             for name, length in split_chars.items():
-                chunks = _chunks(segments, length, ends_document[name])
+                chunks = group_segments(segments, length, ends_document[name])
                 ids = encode_chunks(chunks, num_processes, tokenizer, dtype)
                 split_tokens[name] = sum(map(file.write, ids)) // dtype.itemsize
             file.flush()
@@ -235,56 +249,6 @@ def _remove_abandoned(folder: Path) -> None:
     for staging in folder.glob(".*"):
         if time.time() - staging.stat().st_mtime > ABANDONED_AFTER_SECONDS:
             rmtree(staging, ignore_errors=True)
-
-
-def _segments(text: Corpus) -> Iterator[str]:
-    """Split a text at word boundaries into segments of about CHUNK_CHARS, with an end after each document or file."""
-    for source in text.sources:
-        rest = ""
-        for chunk in source.read(text.text_format):
-            if chunk == END_OF_DOCUMENT:
-                if rest:
-                    yield rest
-                    rest = ""
-                yield END_OF_DOCUMENT
-                continue
-            rest += chunk
-            if len(rest) >= CHUNK_CHARS:
-                boundary = last_boundary(rest)
-                yield rest[:boundary]
-                rest = rest[boundary:]
-        if rest:
-            yield rest
-        if not text.has_documents:  # byte-pair tokenizers mark the ends of files in any case
-            yield END_OF_DOCUMENT
-
-
-def _split_at(segments: Iterable[str], position: int) -> Iterator[str]:
-    """Split segments so that none spans a position, in characters from the start of the first one."""
-    for segment in segments:
-        if 0 < position < len(segment):
-            yield segment[:position]
-            yield segment[position:]
-        else:
-            yield segment
-        position -= len(segment)
-
-
-def _chunks(segments: Iterator[str], num_chars: int, ends_document: bool = False) -> Iterator[Chunk]:
-    """Group segments into chunks of at least CHUNK_CHARS characters, taking `num_chars` characters in total.
-
-    If the last segment ends a document, the end is taken, too.
-    """
-    chunk, chunk_chars = Chunk(), 0
-    while num_chars > 0:
-        segment = next(segments)
-        chunk.append(segment)
-        chunk_chars, num_chars = chunk_chars + len(segment), num_chars - len(segment)
-        if num_chars == 0 and ends_document:
-            chunk.append(next(segments))
-        if chunk_chars >= CHUNK_CHARS or num_chars == 0:
-            yield chunk
-            chunk, chunk_chars = Chunk(), 0
 
 
 def _track(progress: Progress, description: str, segments: Iterable[str], total: int) -> Iterator[str]:

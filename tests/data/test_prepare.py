@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from minillm.data import prepare as module
+from minillm.data import segments
 from minillm.data.prepare import TokenizedCorpus, prepare
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer
 
@@ -54,7 +55,7 @@ def test_chunks_and_processes_do_not_change_the_tokens(
 ):
     expected = prepare(corpus, vocab_size=vocab_size)
     monkeypatch.setattr(module, "FORMAT_VERSION", "another")
-    monkeypatch.setattr(module, "CHUNK_CHARS", 1000)
+    monkeypatch.setattr(segments, "CHUNK_CHARS", 1000)
     monkeypatch.setattr(module, "PARALLEL_THRESHOLD_BYTES", 1)
     actual = prepare(corpus, vocab_size=vocab_size)
     assert actual.tokenizer.state == expected.tokenizer.state
