@@ -1,9 +1,8 @@
 """`configs`: list the packaged configurations or print one."""
 
-import argparse
-
+from minillm.commands.command_parser import CommandParser
 from minillm.commands.config_files import config_summary, packaged_configs
-from minillm.errors import OneLineErrorMixin, fail
+from minillm.errors import fail
 
 
 def run(args: list[str]) -> None:
@@ -12,10 +11,8 @@ def run(args: list[str]) -> None:
     Args:
         args: The command line, starting with the subcommand.
     """
-    parser = _Parser(
-        prog="minillm configs",
-        description="List the packaged configurations, or print one: minillm configs best-small > my_config.yaml",
-        allow_abbrev=False,
+    parser = CommandParser(
+        "configs", "List the packaged configurations, or print one: minillm configs best-small > my_config.yaml"
     )
     parser.add_argument("name", nargs="?", help="configuration to print")
     name = parser.parse_args(args[1:]).name
@@ -27,7 +24,3 @@ def run(args: list[str]) -> None:
         print(configs[name].read_text("utf-8"), end="")
     else:
         fail(f"unknown configuration {name!r}; choose from {', '.join(configs)}")
-
-
-class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
-    pass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, get_args
 
 from minillm.commands.advice import first_command, text_advice
-from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
+from minillm.commands.command_parser import CommandParser
+from minillm.errors import exit_on_wrong_input
 
 if TYPE_CHECKING:
     from minillm.data.corpus import Corpus
@@ -79,22 +79,18 @@ def describe(text: Corpus, statistics: TextStatistics) -> Iterator[tuple[str, st
     yield "begin with", first_command(text.name, num_train, flags)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     from minillm.data.text_files import DocumentMode, TextFormat
 
-    parser = _Parser(
-        prog="minillm inspect",
-        description="Describe a text, and say which configuration to begin with.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("inspect", "Describe a text, and say which configuration to begin with.")
     add = parser.add_argument
     add("text", help="a file, folder, glob pattern, or a built-in corpus, as for fit --data.corpus")
-    add("--encoding", default=TextFormat.encoding, help="character encoding, as for fit --data.encoding")
-    add("--text_field", default=TextFormat.text_field, help="field of JSON Lines with the text")
+    add(
+        "--encoding",
+        "--data.encoding",
+        default=TextFormat.encoding,
+        help="character encoding, as for fit --data.encoding",
+    )
+    add("--text_field", "--data.text_field", default=TextFormat.text_field, help="field of JSON Lines with the text")
     add("--documents", default=TextFormat.documents, choices=get_args(DocumentMode), help="as for fit --data.documents")
     return parser
-
-
-class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
-    pass

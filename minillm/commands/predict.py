@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import random
-import re
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
 
+from minillm.commands.command_parser import CommandParser
 from minillm.commands.escapes import unescape
 from minillm.commands.interactive import read_prompts
 from minillm.commands.memorization_check import read_training_text
 from minillm.commands.samples import Session
 from minillm.commands.unknown_characters import known_prompt, report_impossible_stops
 from minillm.cpus import one_blas_thread
-from minillm.errors import OneLineErrorMixin, exit_on_wrong_input, fail
+from minillm.errors import exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
 
 
@@ -63,12 +61,9 @@ def run(args: list[str]) -> None:
                 pass
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="minillm predict",
-        description="Continue a prompt with a trained model. By default, the prompt is read from stdin.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "predict", "Continue a prompt with a trained model. By default, the prompt is read from stdin."
     )
     add = parser.add_argument
     add("--ckpt_path", default="best", help="a checkpoint file, a run folder, or best or last of the newest run")
@@ -105,15 +100,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--corpus", help="training text for the memorization check; without it, the corpus named in the checkpoint")
     add("--output", type=Path, help="new file to which the samples are also written, as JSON Lines")
     return parser
-
-
-class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
-    def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
-        """Exit with code 2 and a one-line error that suggests the closest flag for an unknown one."""
-        unknown = re.match(r"unrecognized arguments: (--[^ =]+)", message)
-        flags = re.findall(r"--\w+", self.format_help())
-        closest = difflib.get_close_matches(unknown[1], flags, n=1) if unknown else []
-        super().error(f"{message}; did you mean {closest[0]}?" if closest else message)
 
 
 def _sampling_params(options: argparse.Namespace) -> SamplingParams:

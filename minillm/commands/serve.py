@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import socket
 from dataclasses import fields
 
-from minillm.errors import OneLineErrorMixin, exit_on_wrong_input
+from minillm.commands.command_parser import CommandParser
+from minillm.errors import exit_on_wrong_input
 from minillm.serve.limits import Limits
 
 SHUTDOWN_SECONDS = 10.0  # time for running requests to finish after a signal
@@ -44,12 +44,9 @@ def run(args: list[str]) -> None:
         Server(app, SHUTDOWN_SECONDS, limits.keep_alive_seconds, connection_limit()).run([server_socket])
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="minillm serve",
-        description="Serve trained models with a web page and an API that is compatible with OpenAI's completions.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        "serve", "Serve trained models with a web page and an API that is compatible with OpenAI's completions."
     )
     add = parser.add_argument
     add("--ckpt_path", default="best", help="a checkpoint file, a run folder, or best or last of the newest run")
@@ -91,10 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         help="origins of other sites whose pages may send requests, such as https://example.org",
     )
     return parser
-
-
-class _Parser(OneLineErrorMixin, argparse.ArgumentParser):
-    pass
 
 
 def _listen(host: str, port: int) -> socket.socket:

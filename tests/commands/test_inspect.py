@@ -78,6 +78,7 @@ def test_a_text_of_twelve_megabytes_is_described_in_seconds(tmp_path: Path, mini
         (("missing.txt",), "no corpus 'missing.txt'"),
         (("tinyshakespeare", "--encoding", "rot13"), "encoding 'rot13' is not a text encoding"),
         (("tinyshakespeare", "--documents", "page"), r"invalid choice: 'page'"),
+        (("tinyshakespeare", "--encodin", "cp1252"), "unrecognized flag --encodin cp1252; did you mean --encoding[?]"),
         (("empty.txt",), "is empty"),
         (("a.png",), "a.png is a PNG image, not text"),
     ],
