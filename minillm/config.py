@@ -6,6 +6,7 @@ from typing import Any, Literal, NotRequired, Required, TypedDict, get_args
 Position = Literal["learned", "rotary"]
 Norm = Literal["layer", "rms"]
 Activation = Literal["relu", "squared_relu", "swiglu"]
+QueryKeyScale = Literal["head", "channel"]
 
 NORM_EPSILON = 1e-5  # added to the variance or mean square in every norm; the default of nn.LayerNorm
 ROTARY_BASE = 10_000.0  # wavelengths of the rotary embedding grow from 2π to 2π · ROTARY_BASE^(1 - 2/D) positions
@@ -25,6 +26,8 @@ class ModelConfig:
         position: Position encoding: `learned` (one embedding per position) or `rotary` (relative positions).
         norm: Normalization: `layer` (LayerNorm) or `rms` (RMSNorm, without mean subtraction).
         query_key_norm: Normalize queries and keys (QK-norm).
+        query_key_scale: Learned scale after this normalization: `head` (one number per head, for queries and keys) or
+            `channel` (D numbers for queries and D for keys, which the heads share).
         activation: Activation of the feed-forward networks: `relu`, `squared_relu` or `swiglu`.
         token_shift: Blend each position with the previous one before attention and feed-forward network.
         zero_init: Initialize the output head and the branches' projections onto the residual stream with zeros.
@@ -42,6 +45,7 @@ class ModelConfig:
     position: Position = "learned"
     norm: Norm = "layer"
     query_key_norm: bool = False
+    query_key_scale: QueryKeyScale = "head"
     activation: Activation = "relu"
     token_shift: bool = False
     zero_init: bool = False
@@ -59,6 +63,11 @@ class ModelConfig:
     def head_dim(self) -> int:
         """Channels D = C / H per attention head."""
         return self.embed_dim // self.num_heads
+
+    @property
+    def query_key_scale_shape(self) -> tuple[int, ...]:
+        """Shape of the scale of queries and keys, which is multiplied by both, (2, B, H, T, D)."""
+        return (self.num_heads, 1, 1) if self.query_key_scale == "head" else (2, 1, 1, 1, self.head_dim)
 
     @property
     def feed_forward_dim(self) -> int:
@@ -80,7 +89,7 @@ class ModelConfig:
             "feed_forward.projection.weight": (C, F),
         }
         if self.query_key_norm:
-            block["attention.scale"] = (self.num_heads, 1, 1)
+            block["attention.scale"] = self.query_key_scale_shape
         if self.token_shift:
             block |= {"attention_shift.mix": (C,), "feed_forward_shift.mix": (C,)}
         shapes = {"token_embedding.weight": (V, C), "final_norm.weight": (C,), "output_head.weight": (V, C)}
@@ -102,6 +111,7 @@ class ModelArguments(TypedDict):
     position: NotRequired[Position]
     norm: NotRequired[Norm]
     query_key_norm: NotRequired[bool]
+    query_key_scale: NotRequired[QueryKeyScale]
     activation: NotRequired[Activation]
     token_shift: NotRequired[bool]
     zero_init: NotRequired[bool]

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from minillm.data.datamodule import get_datamodule
-from minillm.training.module import log
+from minillm.training.metrics import log
 
 
 class TrainingMetrics(Callback):
@@ -32,7 +32,9 @@ class TrainingMetrics(Callback):
         """Count characters, and log every `log_every_n_steps` steps."""
         chars_per_token = get_datamodule(trainer).chars_per_train_token
         self._chars += batch[:, 1:].numel() * trainer.world_size * chars_per_token
-        self._loss = self._loss + outputs["loss"]  # Lightning divides it by the number of accumulated batches
+        loss = outputs.get("train_loss")
+        # Lightning divides the loss that it minimizes by the number of accumulated batches
+        self._loss += outputs["loss"] if loss is None else loss / trainer.accumulate_grad_batches
         if trainer.global_step == self._step:
             return  # gradient accumulation: the step is not complete
         self._step = trainer.global_step

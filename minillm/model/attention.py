@@ -40,11 +40,12 @@ class CausalSelfAttention(nn.Module):
         num_heads: Number of heads H, which must divide C.
         dropout: Dropout probability of the output.
         rotary: Rotary position embedding of queries and keys; None if the input already encodes the positions.
-        query_key_norm: QK-norm: RMS-normalize queries and keys and multiply them by a learned scale per head, so that
-            the size of the scores does not depend on that of the activations (Henry et al. 2020, "Query-Key
-            Normalization for Transformers").
+        query_key_scale: Shape of the learned scale of QK-norm: (H, 1, 1) for a number per head, or (2, 1, 1, 1, D) for
+            one per channel of the queries and of the keys. QK-norm RMS-normalizes queries and keys and multiplies them
+            by the scale, so that the size of the scores does not depend on that of the activations. None leaves it out.
 
-    Source: Vaswani et al. 2017, section 3.2.2.
+    Source: Vaswani et al. 2017, section 3.2.2; Henry et al. 2020, "Query-Key Normalization for Transformers" (scale per
+    head); Yang et al. 2025, "Qwen3 Technical Report" (per channel).
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class CausalSelfAttention(nn.Module):
         num_heads: int,
         dropout: float,
         rotary: RotaryEmbedding | None = None,
-        query_key_norm: bool = False,
+        query_key_scale: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -61,7 +62,7 @@ class CausalSelfAttention(nn.Module):
         self.projection = nn.Linear(embed_dim, embed_dim, bias=False)
         self.dropout = Dropout(dropout)
         self.rotary = rotary
-        self.scale = nn.Parameter(torch.full((num_heads, 1, 1), 1.2)) if query_key_norm else None
+        self.scale = None if query_key_scale is None else nn.Parameter(torch.full(query_key_scale, 1.2))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""

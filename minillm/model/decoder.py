@@ -64,6 +64,8 @@ class Decoder(nn.Module):
         C = config.embed_dim
         rotary = RotaryEmbedding(config.context_length, config.head_dim) if config.position == "rotary" else None
 
+        scale = config.query_key_scale_shape if config.query_key_norm else None
+
         def new_norm() -> nn.Module:
             return RMSNorm(C) if config.norm == "rms" else nn.LayerNorm(C, eps=NORM_EPSILON, bias=False)
 
@@ -71,7 +73,7 @@ class Decoder(nn.Module):
             return TokenShift(C) if config.token_shift else nn.Identity()
 
         def new_block() -> Block:
-            attention = CausalSelfAttention(C, config.num_heads, config.dropout, rotary, config.query_key_norm)
+            attention = CausalSelfAttention(C, config.num_heads, config.dropout, rotary, scale)
             feed_forward = FeedForward(C, config.feed_forward_dim, config.dropout, config.activation)
             return Block(attention, feed_forward, new_norm, new_shift)
 
@@ -95,12 +97,16 @@ class Decoder(nn.Module):
         Raises:
             ValueError: The sequences are longer than the context.
         """
+        return self.output_head(self.hidden_states(ids)).float()
+
+    def hidden_states(self, ids: Tensor) -> Tensor:
+        """Return the input of the output head, (B, T, C), for token ids (B, T)."""
         if ids.shape[1] > self.config.context_length:
             raise ValueError(f"sequence length {ids.shape[1]} exceeds context_length {self.config.context_length}")
         x = self._embed(ids)
         for block in self.blocks:
             x = block(x)
-        return self.output_head(self.final_norm(x)).float()
+        return self.final_norm(x)
 
     @torch.no_grad()
     def attention_maps(self, ids: Tensor) -> Tensor:

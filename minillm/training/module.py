@@ -5,21 +5,26 @@ from dataclasses import asdict
 from typing import Any, Literal, Unpack
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics import CatMetric
 
 from minillm.checkpoint.format import FORMAT, versions
+from minillm.checkpoint.validation import STATE_DICT_PREFIX
 from minillm.config import ModelArguments, ModelConfig
 from minillm.data.datamodule import get_datamodule
 from minillm.model import Decoder
 from minillm.model.custom import check_model, custom_parts
+from minillm.tokenizer import Tokenizer, tokenizer_from_state
+from minillm.tokenizer.letter_case import case_groups
 from minillm.training.dynamic_evaluation import dynamic_loss
-from minillm.training.optimizer import Muon, adamw
+from minillm.training.losses import cross_entropy, second_head
+from minillm.training.metrics import log, weighted_mean
+from minillm.training.optimizer import Muon, RowGroups, adamw, token_tables
 from minillm.training.resume import check_training_state, convert_batch_counts
 from minillm.training.schedule import Schedule, learning_rate_factor
+from minillm.training.weight_average import WeightAverage
 
 
 class LanguageModel(LightningModule):
@@ -34,6 +39,12 @@ class LanguageModel(LightningModule):
         decay_fraction: Final fraction of the run in which the learning rate decays, at most 1; it is constant before.
         weight_decay: Weight decay of the matrices, with either optimizer.
         beta2: AdamW's beta2, the decay of its second moment.
+        case_sharing: Train the embedding and the output head of a token as the sum of a row of its own and one that it
+            shares with the tokens that differ from it only in upper and lower case.
+        multi_token_weight: Initial weight of the loss of a second output head, which predicts the token after the next
+            in training only; it falls linearly to 0 at the end of the run. 0 leaves the head out.
+        average_last_steps: Number of steps at the end of the run whose weights are averaged; validation and checkpoints
+            have the average. 0 averages none.
         frozen_blocks: Number of leading blocks whose weights are frozen.
         compile: Mode of `torch.compile` for the training steps, or `none`; for GPUs, as compiling takes time.
         dynamic_learning_rate: Learning rate of dynamic evaluation, for `val_loss_dynamic`, which `validate` and `test`
@@ -56,6 +67,9 @@ class LanguageModel(LightningModule):
         decay_fraction: float = 1.0,
         weight_decay: float = 0.1,
         beta2: float = 0.999,
+        case_sharing: bool = False,
+        multi_token_weight: float = 0.0,
+        average_last_steps: int = 0,
         frozen_blocks: int = 0,
         compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none",
         dynamic_learning_rate: float | None = None,
@@ -75,13 +89,20 @@ class LanguageModel(LightningModule):
         if not 0 <= frozen_blocks <= len(blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
         blocks[:frozen_blocks].requires_grad_(False)
+        self.second_head = second_head(self.model) if multi_token_weight else None
+        self.rows: RowGroups | None = None  # known with the tokenizer
         self.num_batches: int | None = None  # None without a Trainer
         self.compile_mode: str = compile
         self.dynamic_learning_rate = dynamic_learning_rate
         self.losses, self.sliding_losses = (CatMetric(nan_strategy="disable") for _ in range(2))
         self.configure_optimizers()  # rejects invalid values before anything is written
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be at least 0, got {warmup_steps}")
+        if case_sharing and not token_tables(self.model):
+            raise ValueError("case_sharing needs a model with a token_embedding or an output_head")
+        for name, steps in (("warmup_steps", warmup_steps), ("average_last_steps", average_last_steps)):
+            if steps < 0:
+                raise ValueError(f"{name} must be at least 0, got {steps}")
+        if not 0 <= multi_token_weight < math.inf:
+            raise ValueError(f"multi_token_weight must be at least 0 and finite, got {multi_token_weight}")
         if dynamic_learning_rate is not None and not 0 <= dynamic_learning_rate < math.inf:
             raise ValueError(f"dynamic_learning_rate must be at least 0 and finite, got {dynamic_learning_rate}")
         if not 0 < decay_fraction <= 1:
@@ -90,16 +111,22 @@ class LanguageModel(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Create AdamW, or Muon and AdamW, from the hyperparameters."""
         settings: dict[str, Any] = {**self.hparams}
-        shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"]}
+        shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"], "rows": self.rows}
         if settings["optimizer"] == "muon":
-            return Muon(self.model, settings["learning_rate"], settings["muon_learning_rate"], **shared)
-        return adamw(self.model, settings["learning_rate"], **shared)
+            return Muon(self, settings["learning_rate"], settings["muon_learning_rate"], **shared)
+        return adamw(self, settings["learning_rate"], **shared)
 
     def setup(self, stage: str) -> None:
         """Record the number of accumulated batches per step, before a checkpoint is restored; compile the model."""
         self.num_batches = self.trainer.accumulate_grad_batches
+        if self.hparams["case_sharing"]:
+            self._share_rows(get_datamodule(self.trainer).tokenizer)
+        if self.second_head is not None:
+            self.hidden_states = self.model.hidden_states
         if stage == "fit" and self.compile_mode != "none":
             self.model.compile(mode=self.compile_mode)  # in place: the names of the weights stay the same
+            if self.second_head is not None:
+                self.hidden_states = torch.compile(self.model.hidden_states, mode=self.compile_mode)
 
     def on_train_start(self) -> None:
         """Record the peak learning rates and the number of steps of the run; validate between steps only."""
@@ -128,11 +155,26 @@ class LanguageModel(LightningModule):
         if gradient_clip_val:
             by_value = gradient_clip_algorithm == "value"
             clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-            clip(self.model.parameters(), gradient_clip_val)
+            clip(self.parameters(), gradient_clip_val)
 
-    def training_step(self, windows: Tensor, batch_idx: int) -> Tensor:
-        """Return the mean loss of windows (B, T + 1)."""
-        return self.loss(windows)
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that averages the weights of the last steps."""
+        return [WeightAverage(self.hparams["average_last_steps"])]
+
+    def training_step(self, windows: Tensor, batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """Return the mean loss of windows (B, T + 1); with a second head, `train_loss` beside the sum of both losses.
+
+        Multi-token prediction adds weight * (1 - s / S) * (the loss of the token after the next) at step s of S.
+
+        Source: Gloeckle et al. 2024, "Better & Faster Large Language Models via Multi-token Prediction".
+        """
+        if self.second_head is None:
+            return self.loss(windows)
+        hidden = self.hidden_states(windows[:, :-1])
+        loss = cross_entropy(self.model.output_head(hidden).float(), windows[:, 1:])
+        second_loss = cross_entropy(self.second_head(hidden[:, :-1]).float(), windows[:, 2:])
+        weight = self.hparams["multi_token_weight"] * (1 - self.global_step / self.num_steps)
+        return {"loss": loss + weight * second_loss, "train_loss": loss.detach()}
 
     def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:
         """Record the loss of a batch and its number of targets.
@@ -164,12 +206,19 @@ class LanguageModel(LightningModule):
         self._log_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format, the seed of the training windows, and what using the weights requires."""
+        """Add the format, the seed of the training windows, and what using the weights requires.
+
+        The weights of the second head, which only training needs, are moved to `training_weights`.
+        """
         data = get_datamodule(self.trainer)
         checkpoint.update(format=FORMAT, versions=versions(), seed=data.seed, tokenizer=data.tokenizer.state)
         checkpoint.update(num_processes=self.trainer.world_size, num_batches=self.trainer.accumulate_grad_batches)
         if parts := custom_parts(self.model):
             checkpoint["custom_parts"] = parts
+        if self.second_head is not None:
+            weights: dict[str, Any] = checkpoint["state_dict"]
+            checkpoint.setdefault("training_weights", weights)
+            checkpoint["state_dict"] = {name: w for name, w in weights.items() if name.startswith(STATE_DICT_PREFIX)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Override the checkpoint's settings with this run's; keep the hyperparameters of a later version.
@@ -179,6 +228,10 @@ class LanguageModel(LightningModule):
         self.hparams.update({**checkpoint["hyper_parameters"], **self.hparams})
         if not checkpoint.get("optimizer_states"):  # saved with weights only
             return
+        if self.second_head is not None:
+            checkpoint["state_dict"] = {**checkpoint.get("training_weights", {}), **checkpoint["state_dict"]}
+        if self.hparams["case_sharing"] and self.rows is None:
+            self._share_rows(tokenizer_from_state(checkpoint["tokenizer"]))
         if unmatched := checkpoint["state_dict"].keys() ^ self.state_dict().keys():
             name = type(self.model).__qualname__
             raise ValueError(f"its weights are not those of {name}: missing or unexpected weight {min(unmatched)}")
@@ -200,46 +253,30 @@ class LanguageModel(LightningModule):
         runs_eagerly = self.compile_mode != "none" and not self.training  # evaluation is not compiled
         model = self.model.forward if runs_eagerly else self.model
         logits, targets = model(windows[:, :-1])[:, -num_scored:], windows[:, 1:][:, -num_scored:]
-        return F.cross_entropy(logits.flatten(end_dim=1), targets.flatten())
+        return cross_entropy(logits, targets)
+
+    def _share_rows(self, tokenizer: Tokenizer) -> None:
+        tables = token_tables(self.model) + ([self.second_head.weight] if self.second_head else [])
+        self.rows = RowGroups(tables, torch.tensor(case_groups(tokenizer)))
+
+    def _dynamic_loss(self, learning_rate: float, num_targets: int) -> float:
+        """Return the dynamic loss of the targets of the validation, which `limit_val_batches` may limit."""
+        data = get_datamodule(self.trainer)
+        tokens = data.val.tokens[: num_targets + 1]
+        return dynamic_loss(self.model, tokens, learning_rate, data.stride, self.trainer.is_global_zero)
 
     def _log_evaluation(self, split: str) -> None:
-        loss = _weighted_mean(self.losses)
+        loss, num_targets = weighted_mean(self.losses)
         per_char = loss / get_datamodule(self.trainer).chars_per_val_token
         perplexity = torch.tensor(per_char).exp().item()
         values = {"loss": loss, "perplexity": perplexity, "bits_per_char": per_char / math.log(2)}
         if self.sliding_losses.update_called:
-            values["loss_sliding"] = _weighted_mean(self.sliding_losses)
+            values["loss_sliding"], _ = weighted_mean(self.sliding_losses)
         rate = self.dynamic_learning_rate
         if rate is not None and self.trainer.state.fn != TrainerFn.FITTING:
-            values["loss_dynamic"] = dynamic_loss(self.model, get_datamodule(self.trainer).val.tokens, rate)
+            values["loss_dynamic"] = self._dynamic_loss(rate, num_targets)
         log(self, {f"{split}_{name}": value for name, value in values.items()}, sync_dist=True)
-
-
-def _weighted_mean(losses: CatMetric) -> float:
-    """Return the mean of all processes' pairs of a loss and its weight, summed in float64, and reset the metric."""
-    loss, weight = losses.compute().cpu().double().view(-1, 2).T
-    losses.reset()
-    return ((loss * weight).sum() / weight.sum()).float().item()
 
 
 # for jsonargparse, which would take the flags from the TypedDict, without defaults: now it finds ModelConfig(**decoder)
 LanguageModel.__init__.__annotations__["decoder"] = Any
-
-
-def log(module: LightningModule, values: dict[str, Any], **kwargs: Any) -> None:
-    """Write metrics to the loggers immediately, with the number of completed optimizer steps.
-
-    In training, the loggers are called directly, because Lightning's `log_dict` writes training metrics only after the
-    hooks that save checkpoints, counts steps from 0, and costs up to a millisecond per step. It still serves the
-    progress bar, and evaluation, whose results it returns.
-
-    Args:
-        module: The module that is being trained.
-        values: Metrics by name.
-        kwargs: Further arguments of `log_dict`.
-    """
-    is_fitting = module.trainer.state.fn == TrainerFn.FITTING
-    module.log_dict(values, prog_bar=True, logger=False if is_fitting else None, **kwargs)
-    if is_fitting and not module.trainer.sanity_checking:
-        for logger in module.loggers:
-            logger.log_metrics({name: float(value) for name, value in values.items()}, module.global_step)

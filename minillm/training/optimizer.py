@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,9 +13,84 @@ from minillm.training.hardware import multiplies_bf16
 # a, b, c: chosen by Muon's author to raise small singular values fast
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5  # singular values from 0.005 to 1 end between about 0.7 and 1.2
+TOKEN_TABLES = ("token_embedding", "output_head")  # modules of a decoder whose weights have a row per token
 
 
-def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: float) -> torch.optim.AdamW:
+@dataclass(frozen=True)
+class RowGroups:
+    """Groups of the rows of embedding tables; the rows of a group belong to similar tokens.
+
+    Args:
+        tables: Matrices (V, C) with a row per token.
+        group_of: (V,) index of each token's group.
+    """
+
+    tables: list[nn.Parameter]
+    group_of: Tensor
+
+
+def token_tables(model: nn.Module) -> list[nn.Parameter]:
+    """Return the weights of a model that have a row per token and are trained: of its embedding and its output head."""
+    weights: list[Any] = [getattr(getattr(model, name, None), "weight", None) for name in TOKEN_TABLES]
+    return [weight for weight in weights if isinstance(weight, nn.Parameter) and weight.requires_grad]
+
+
+class AdamW(torch.optim.AdamW):
+    """AdamW that can also update groups of rows of embedding tables together.
+
+    It trains a table W as the sum of two tables: a row of its own for each token, and a row for each group g of tokens:
+
+        W[token] = own[token] + shared[g(token)]
+
+    The gradient of a shared row is the sum of those of its tokens. Both tables have the same learning rate and weight
+    decay, so that only their sum is stored: a step adds AdamW's step of `shared` to W after its step of `own`.
+
+    Args:
+        params: Parameters or parameter groups, which contain the tables; the last group is that without weight decay.
+        rows: Tables and groups of tokens; None to train each row on its own.
+        kwargs: Further arguments of `torch.optim.AdamW`.
+
+    Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization".
+    """
+
+    def __init__(self, params: list[dict[str, Any]], rows: RowGroups | None = None, **kwargs: Any) -> None:
+        self.rows, self.shared = rows, list[Tensor]()
+        if rows is not None:
+            num_groups = int(rows.group_of.max()) + 1
+            self.shared = [table.new_zeros(num_groups, table.shape[1]) for table in rows.tables]
+            params = [*params, {"params": self.shared, "weight_decay": 0.0}]
+        super().__init__(params, **kwargs)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Perform one optimization step.
+
+        Args:
+            closure: Recomputes the gradients and returns the loss.
+
+        Returns:
+            The loss that the closure returned; None without a closure.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        if self.rows is None:
+            super().step()
+            return loss
+        group_of = self.rows.group_of.to(self.shared[0].device)
+        for table, shared in zip(self.rows.tables, self.shared, strict=True):
+            shared.zero_()
+            shared.grad = None if table.grad is None else torch.zeros_like(shared).index_add_(0, group_of, table.grad)
+        super().step()
+        for table, shared in zip(self.rows.tables, self.shared, strict=True):
+            table.add_(shared[group_of])
+        return loss
+
+
+def adamw(
+    model: nn.Module, learning_rate: float, weight_decay: float, beta2: float, rows: RowGroups | None = None
+) -> AdamW:
     """Create AdamW with weight decay for matrices only: norm weights, QK scales and token-shift mixes are not decayed.
 
     Args:
@@ -22,11 +98,10 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: fl
         learning_rate: Learning rate.
         weight_decay: Decoupled weight decay: a step multiplies a matrix by 1 - learning_rate * weight_decay.
         beta2: Decay of the second moment.
+        rows: Embedding tables with groups of rows that are also updated together.
 
     Raises:
         ValueError: A value is out of range.
-
-    Source: Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization".
     """
     _check_values(beta2, learning_rate=learning_rate, weight_decay=weight_decay)
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -34,7 +109,7 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float, beta2: fl
         {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim != 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, beta2), fused=True)
+    return AdamW(groups, rows, lr=learning_rate, betas=(0.9, beta2), fused=True)
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,12 +119,13 @@ class Muon(torch.optim.Optimizer):
     equal singular values. So directions with small singular values get updates as large as those with large ones.
 
     Args:
-        model: Model whose parameters are optimized, except for frozen ones; it has `blocks`.
+        model: Model whose parameters are optimized, except for frozen ones; it has `blocks`, or a part of it.
         learning_rate: Learning rate of AdamW.
         muon_learning_rate: Learning rate of Muon.
         weight_decay: Decoupled weight decay of matrices, relative to the learning rate of their optimizer.
         beta2: Decay of AdamW's second moment.
         momentum: Decay of Muon's momentum, an exponential moving average of the gradients.
+        rows: Embedding tables with groups of rows that AdamW also updates together.
 
     Raises:
         ValueError: A value is out of range.
@@ -65,16 +141,18 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float,
         beta2: float,
         momentum: float = 0.95,
+        rows: RowGroups | None = None,
     ) -> None:
         _check_values(
             beta2, learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay
         )
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        hidden = [p for name, p in named if name.startswith("blocks.") and p.ndim == 2]
-        tables = [p for name, p in named if not name.startswith("blocks.") and p.ndim == 2]
+        hidden = [p for name, p in named if ".blocks." in f".{name}" and p.ndim == 2]
+        tables = [p for name, p in named if ".blocks." not in f".{name}" and p.ndim == 2]
         others = [p for _, p in named if p.ndim != 2]
-        self.adamw = torch.optim.AdamW(
+        self.adamw = AdamW(
             [{"params": tables, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}],
+            rows,
             lr=learning_rate,
             betas=(0.9, beta2),
             fused=True,

@@ -93,6 +93,11 @@ def check_training_state(checkpoint: dict[str, Any], optimizer: torch.optim.Opti
                 continue  # the optimizer has no state of a parameter without a gradient
             for name, value in state["state"][index].items():
                 check_tensor(f"{name} of parameter {index}", value, () if name == "step" else tuple(parameter.shape))
+        for name, value in checkpoint.get("training_weights", {}).items():
+            if name in checkpoint["state_dict"]:
+                check_tensor(name, value, tuple(checkpoint["state_dict"][name].shape))
+        if type(checkpoint.get("num_averaged", 1)) is not int or checkpoint.get("num_averaged", 1) < 1:
+            raise ValueError("num_averaged must be at least 1")
         loops = checkpoint["loops"]["fit_loop"]
         optimizer_progress = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
         num_steps = optimizer_progress["step"]["total"]["completed"]

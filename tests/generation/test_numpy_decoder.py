@@ -14,6 +14,7 @@ PARTS = [
     {"position": "rotary"},
     {"norm": "rms"},
     {"query_key_norm": True},
+    {"query_key_norm": True, "query_key_scale": "channel", "position": "rotary"},
     {"activation": "squared_relu"},
     {"activation": "swiglu"},
     {"token_shift": True},

@@ -80,7 +80,7 @@ def test_queries_and_keys_are_not_normalized_by_default():
 
 def test_qk_norm_scales_normalized_queries_and_keys_per_head():
     torch.manual_seed(0)
-    attention = CausalSelfAttention(H * D, H, dropout=0.0, query_key_norm=True)
+    attention = CausalSelfAttention(H * D, H, dropout=0.0, query_key_scale=(H, 1, 1))
     assert attention.scale is not None
     torch.testing.assert_close(attention.scale, torch.full((H, 1, 1), 1.2))
     scales = [0.5, 1.0, 3.0]
@@ -91,3 +91,16 @@ def test_qk_norm_scales_normalized_queries_and_keys_per_head():
     for head, scale in enumerate(scales):
         expected = torch_weights(query[:, head, None] * scale, key[:, head, None] * scale)
         torch.testing.assert_close(attention.weights(x)[:, head, None], expected)
+
+
+def test_qk_norm_can_scale_each_channel_of_queries_and_keys():
+    torch.manual_seed(0)
+    attention = CausalSelfAttention(H * D, H, dropout=0.0, query_key_scale=(2, 1, 1, 1, D))
+    assert attention.scale is not None
+    query_scale, key_scale = torch.rand(D) + 0.5, torch.rand(D) + 0.5
+    with torch.no_grad():
+        attention.scale.copy_(torch.stack([query_scale, key_scale]).view(2, 1, 1, 1, D))
+    x = torch.randn(B, T, H * D)
+    query, key = project(attention, x)
+    query, key = F.rms_norm(query, (D,), query_scale, eps=1e-5), F.rms_norm(key, (D,), key_scale, eps=1e-5)
+    torch.testing.assert_close(attention.weights(x), torch_weights(query, key))

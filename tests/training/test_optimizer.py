@@ -9,7 +9,7 @@ from torch import nn
 
 from minillm.config import ModelConfig
 from minillm.model import Decoder
-from minillm.training.optimizer import Muon, adamw, orthogonalize
+from minillm.training.optimizer import Muon, RowGroups, adamw, orthogonalize, token_tables
 
 
 def decoder() -> Decoder:
@@ -186,3 +186,49 @@ def test_muon_momentum_is_the_exponential_moving_average_of_gradients():
 def test_all_settings_accept_zero():
     assert adamw(decoder(), 0.0, 0.0, beta2=0.0).param_groups[0]["betas"] == (0.9, 0.0)
     assert [group["lr"] for group in Muon(decoder(), 0.0, 0.0, 0.0, beta2=0.0).param_groups] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("create", [adamw, lambda model, **kwargs: Muon(model, muon_learning_rate=0.0, **kwargs)])
+def test_row_groups_train_a_table_as_the_sum_of_own_and_shared_rows(create: Callable[..., torch.optim.Optimizer]):
+    """Compared with a table that is stored in two parts, and trained by torch's AdamW."""
+    ours, theirs = decoder(), decoder()
+    group_of = torch.tensor([0, 1, 2, 0, 1, 3, 4, 0, 5, 6, 6])
+    optimizer = create(
+        ours, learning_rate=0.01, weight_decay=0.1, beta2=0.95, rows=RowGroups(token_tables(ours), group_of)
+    )
+    own = [table.detach().clone().requires_grad_() for table in token_tables(theirs)]
+    shared = [torch.zeros(7, 6, requires_grad=True) for _ in own]
+    reference = torch.optim.AdamW([*own, *shared], lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)
+    for step in range(5):
+        generator = torch.Generator().manual_seed(step)
+        gradients = [torch.randn(11, 6, generator=generator) for _ in own]
+        for table, gradient in zip(token_tables(ours), gradients, strict=True):
+            table.grad = gradient.clone()
+        reference.zero_grad()
+        for a, b, gradient in zip(own, shared, gradients, strict=True):
+            ((a + b[group_of]) * gradient).sum().backward()
+        optimizer.step()
+        reference.step()
+        for table, a, b in zip(token_tables(ours), own, shared, strict=True):
+            torch.testing.assert_close(table, a + b[group_of], atol=1e-6, rtol=0)
+
+
+def test_row_groups_continue_exactly_from_a_saved_state():
+    models, group_of = [decoder(), decoder()], torch.tensor([0, 1, 2, 0, 1, 3, 4, 0, 5, 6, 6])
+    first, second = (
+        Muon(model, 0.01, 0.02, 0.1, 0.95, rows=RowGroups(token_tables(model), group_of)) for model in models
+    )
+    set_random_gradients(models[0], 0)
+    first.step()
+    models[1].load_state_dict(models[0].state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for model, optimizer in zip(models, (first, second), strict=True):
+        set_random_gradients(model, 1)
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+
+
+def test_a_frozen_table_has_no_row_groups():
+    model = decoder()
+    model.token_embedding.requires_grad_(False)
+    assert token_tables(model) == [model.output_head.weight]

@@ -30,7 +30,8 @@ INTERRUPT = ("--trainer.callbacks+", "tests.training.interrupt.Interrupt", "--tr
 RECIPE = [
     *("--model.optimizer=muon", "--model.schedule=linear", "--model.warmup_steps=4", "--model.position=rotary"),
     *("--model.norm=rms", "--model.query_key_norm=true", "--model.activation=swiglu", "--model.token_shift=true"),
-    *("--model.zero_init=true", "--data.sampling=shuffled"),
+    *("--model.zero_init=true", "--data.sampling=shuffled", "--model.case_sharing=true"),
+    *("--model.multi_token_weight=0.3", "--model.average_last_steps=8"),
 ]
 EMA = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
 
@@ -104,7 +105,7 @@ def assert_same(one: Path, other: Path) -> None:
         pytest.param([5, 10, 15], [], id="at every validation"),
         pytest.param([7], ["--data.num_workers", 2], id="with loader workers"),
         pytest.param([7], ["--trainer.accumulate_grad_batches", 2], id="with accumulated gradients"),
-        pytest.param([3, 13], RECIPE, id="with Muon, a schedule, shuffled windows and all model options"),
+        pytest.param([3, 15], RECIPE, id="with Muon, a schedule, shuffled windows and all model options"),
         pytest.param([7], EMA, id="with averaged weights"),
     ],
 )
@@ -142,6 +143,7 @@ def test_a_run_resumes_exactly_at_any_interval_and_accumulation(
         *("--trainer.max_steps", steps, "--trainer.accumulate_grad_batches", num_batches),
         *("--data.batch_size", 2 * num_batches),
         *("--trainer.val_check_interval", interval, "--checkpoints.every_n_train_steps", save_interval),
+        *("--model.average_last_steps", 3, "--model.multi_token_weight", 0.3, "--model.case_sharing", "true"),
         *("--trainer.limit_val_batches", 2, "--samples.max_new_tokens", 5, "--trainer.log_every_n_steps", 1),
     ]
     signal_flags = ["--trainer.callbacks+", "tests.training.interrupt.InterruptBatch"]
