@@ -2,8 +2,8 @@
 
     python benchmarks/ladder.py [--seeds 1337 1338 1339] [--side_by_side 2] [--output benchmarks/reference/ladder.json]
 
-Every run is a `minillm fit` of its own and trains on 4,000 x 32 x 64 characters. Two more recipes change one part of
-the last one. Finished runs are recorded in the output file and not repeated, so the script can be stopped and resumed.
+Every run is a `minillm fit` of its own and trains on 4,000 x 32 x 64 characters. Other recipes change a part of one.
+Finished runs are recorded in the output file and not repeated, so the script can be stopped and resumed.
 It prints means and standard deviations and draws a plot; with `--seeds 1337` and the recorded file it does only that.
 """
 
@@ -51,10 +51,15 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
     ),
     ("weight decay 0.2", {"model.weight_decay": 0.2}),
     ("shuffled windows", {"data.sampling": "shuffled"}),
+    ("QK-norm with a scale per channel", {"model.query_key_scale": "channel"}),
+    ("average of the last 400 steps", {"model.average_last_steps": 400}),
+    ("case sharing", {"model.case_sharing": True}),
+    ("multi-token prediction", {"model.multi_token_weight": 0.3}),
 ]
-DETOURS: list[tuple[str, Flags]] = [  # each changes these flags of the last rung
-    ("learned positions", {"model.position": "learned"}),
-    ("default initialization", {"model.zero_init": False}),
+DETOURS: list[tuple[str, str, Flags]] = [  # each changes these flags of a rung
+    ("learned positions", "shuffled windows", {"model.position": "learned"}),
+    ("default initialization", "shuffled windows", {"model.zero_init": False}),
+    ("portable.yaml: without token shift", RUNGS[-1][0], {"model.token_shift": False}),
 ]
 
 
@@ -64,7 +69,7 @@ def recipes() -> dict[str, Flags]:
     for name, more in RUNGS:
         flags = flags | more
         found[name] = flags
-    return found | {name: flags | more for name, more in DETOURS}
+    return found | {name: found[rung] | more for name, rung, more in DETOURS}
 
 
 def fit(flags: Flags, seed: int, threads: int) -> dict[str, float]:
@@ -97,7 +102,7 @@ def climb(seeds: list[int], side_by_side: int, output: Path) -> Results:
             pool.submit(fit, recipes()[name], seed, threads): (name, seed)
             for part in (RUNGS, DETOURS)
             for seed in seeds
-            for name, _ in part
+            for name, *_ in part
             if str(seed) not in results.get(name, {})
         }
         for done in as_completed(runs):
@@ -125,10 +130,10 @@ def summary(results: Results, name: str) -> tuple[float, float, float]:
 def print_table(results: Results) -> None:
     print("| configuration, cumulative | `val_loss` | spread | change | bits per character | seconds |")
     print("|---|---|---|---|---|---|")
-    names, last = [name for name, _ in RUNGS + DETOURS], RUNGS[-1][0]
-    for number, name in enumerate(names):
+    rungs = [name for name, _ in RUNGS]
+    pairs = [*zip(rungs, rungs[:1] + rungs, strict=False), *((name, rung) for name, rung, _ in DETOURS)]
+    for number, (name, before) in enumerate(pairs):
         loss, spread, seconds = summary(results, name)
-        before = names[number - 1] if number < len(RUNGS) else last
         same = results[name].keys() & results[before].keys()  # a detour may have fewer seeds
         changes = [results[name][seed]["val_loss"] - results[before][seed]["val_loss"] for seed in same]
         cells = (f"{loss:.4f}", f"{spread:.4f}" if spread == spread else "", f"{mean(changes):+.4f}" if number else "")

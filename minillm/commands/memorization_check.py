@@ -39,14 +39,14 @@ class TrainingText:
 
     def __init__(self, documents: list[str], has_documents: bool) -> None:
         self.documents = frozenset(documents) if has_documents else None
-        self._content = "\n".join(documents).encode()
+        from minillm.generation.memorization import VerbatimIndex  # imported late, to keep --help fast
+
+        self._index = VerbatimIndex("\n".join(documents).encode())
 
     def compare(self, prompt: str, text: str) -> Memorization:
         """Compare a generated text, which follows a prompt, with the training text."""
-        from minillm.generation.memorization import longest_verbatim_match
-
         is_document = None if self.documents is None else prompt + text in self.documents
-        return Memorization(longest_verbatim_match(text, self._content), is_document)
+        return Memorization(self._index.longest_match(text), is_document)
 
 
 def read_training_text(data: dict[str, Any], corpus: str | None) -> TrainingText | None:

@@ -1,96 +1,155 @@
 """Memorization check: the longest verbatim match between generated text and the training text."""
 
-from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-BLOCK_BYTES = 8
-MIN_MATCH_BYTES = 2 * BLOCK_BYTES - 1  # a match of this length contains an aligned block, at any offset
+Integers = NDArray[np.int64]
+
+BLOCK = 8  # bytes of a block, which NumPy compares as one integer
+MIN_MATCH_BYTES = 2 * BLOCK - 1  # a match of this length contains an aligned block, at any offset
 
 
-def longest_verbatim_match(sample: str, text: bytes) -> str:
-    """Return the longest substring of a sample that occurs verbatim in a text.
-
-    The text is split into aligned blocks of 8 bytes, which NumPy compares as integers with all 8-byte windows of the
-    sample. Only around matching blocks is the text scanned byte by byte, with a suffix automaton of the sample.
+class Runs(NamedTuple):
+    """Runs of consecutive blocks that a sample and a text have in common; equal runs have the same name, a number.
 
     Args:
-        sample: Generated text.
-        text: Training text, in UTF-8.
+        length: Blocks per run.
+        starts: First byte of each run in the sample.
+        names: Name of each of them.
+        text_blocks: First block of each run in the text.
+        text_names: Name of each of them.
+    """
+
+    length: int
+    starts: Integers
+    names: Integers
+    text_blocks: Integers
+    text_names: Integers
+
+
+class VerbatimIndex:
+    """Index of a text, for the longest substring that a sample has in common with it.
+
+    The text is cut into aligned blocks of 8 bytes, which are sorted once. Common runs of n + m blocks are pairs of a
+    common run of n blocks and one of m blocks: doubling, then binary search, find the longest. Around it, the bytes are
+    compared.
+
+    Args:
+        text: Text in UTF-8.
+
+    Source: Karp, Miller and Rosenberg 1972, "Rapid Identification of Repeated Patterns in Strings, Trees and Arrays".
+    """
+
+    def __init__(self, text: bytes) -> None:
+        self._text = np.frombuffer(text, np.uint8)
+        blocks = np.frombuffer(text, np.uint64, len(text) // BLOCK)
+        self._order = np.argsort(blocks, kind="stable")
+        self._sorted = blocks[self._order]
+
+    def longest_match(self, sample: str) -> str:
+        """Return the longest substring of a sample that occurs verbatim in the text.
+
+        Args:
+            sample: Generated text.
+
+        Returns:
+            The match, or an empty string if it is shorter than 15 bytes.
+        """
+        content = np.frombuffer(sample.encode(), np.uint8)
+        runs = self._longest_runs(content) if len(content) >= MIN_MATCH_BYTES else None
+        if runs is None:
+            return ""
+        rows, starts = _surroundings(content, runs.starts, runs.names, runs.length, outside=-1)
+        text_rows, _ = _surroundings(self._text, runs.text_blocks * BLOCK, runs.text_names, runs.length, outside=-2)
+        pairs, text_pairs = _equal(rows[:, 0], text_rows[:, 0])
+        same = rows[pairs] == text_rows[text_pairs]
+        before = same[:, 1:BLOCK].cumprod(axis=1).sum(axis=1)
+        after = same[:, BLOCK:].cumprod(axis=1).sum(axis=1)
+        best = np.argmax(before + after)
+        begin, length = starts[pairs[best]] - before[best], before[best] + runs.length * BLOCK + after[best]
+        match = content[begin : begin + length].tobytes()
+        return match.decode(errors="ignore") if length >= MIN_MATCH_BYTES else ""
+
+    def _longest_runs(self, content: NDArray[np.uint8]) -> Runs | None:
+        """Return the common runs of one block less than the longest, but at least one; None if there are none."""
+        windows = np.lib.stride_tricks.sliding_window_view(content, BLOCK).copy().view(np.uint64)[:, 0]
+        unique, names = np.unique(windows, return_inverse=True)
+        pairs, places = _equal(unique, self._sorted)
+        if not len(pairs):
+            return None
+        starts = np.flatnonzero(np.isin(names, pairs))
+        powers = [Runs(1, starts, names[starts], self._order[places], pairs)]
+        while (longer := _joined(powers[-1], powers[-1])) is not None:
+            powers.append(longer)
+        longest = powers[-1]
+        for runs in reversed(powers[:-1]):
+            longest = _joined(longest, runs) or longest
+        num_blocks = max(longest.length - 1, 1)
+        found = None
+        for runs in reversed(powers):
+            if found is None:
+                found = runs if runs.length <= num_blocks else None
+            elif found.length + runs.length <= num_blocks:
+                found = _joined(found, runs)
+        return found
+
+
+def _joined(first: Runs, second: Runs) -> Runs | None:
+    """Return the common runs that consist of a first and a second one; None if there are none."""
+    names = _names_at(first.starts + first.length * BLOCK, second.starts, second.names)
+    text_names = _names_at(first.text_blocks + first.length, second.text_blocks, second.text_names)
+    keep, text_keep = names >= 0, text_names >= 0
+    num_names = max(int(second.names.max()), int(second.text_names.max())) + 1
+    pairs = first.names[keep] * num_names + names[keep]
+    text_pairs = first.text_names[text_keep] * num_names + text_names[text_keep]
+    common = np.intersect1d(pairs, text_pairs)
+    if not len(common):
+        return None
+    is_common, text_is_common = np.isin(pairs, common), np.isin(text_pairs, common)
+    return Runs(
+        first.length + second.length,
+        first.starts[keep][is_common],
+        np.searchsorted(common, pairs[is_common]),
+        first.text_blocks[text_keep][text_is_common],
+        np.searchsorted(common, text_pairs[text_is_common]),
+    )
+
+
+def _names_at(places: Integers, starts: Integers, names: Integers) -> Integers:
+    """Return the names of the runs that start at some places, -1 where none does."""
+    at = np.full(max(int(places.max()), int(starts.max())) + 1, -1)
+    at[starts] = names
+    return at[places]
+
+
+def _equal(values: NDArray[Any], sorted_values: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Return the indices of all pairs of equal elements of an array and a sorted one."""
+    first, last = (np.searchsorted(sorted_values, values, side) for side in ("left", "right"))
+    counts = last - first
+    places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+    return np.repeat(np.arange(len(values)), counts), places
+
+
+def _surroundings(
+    content: NDArray[np.uint8], starts: Integers, names: Integers, length: int, outside: int
+) -> tuple[Integers, Integers]:
+    """Return the different surroundings of runs: a name, the 7 bytes before (the nearest first), and the 15 after.
+
+    Args:
+        content: Bytes of the sample or the text.
+        starts: (R,) first byte of each run.
+        names: (R,) name of each run.
+        length: Blocks per run.
+        outside: Value of the bytes before the beginning and after the end.
 
     Returns:
-        The match, or an empty string if it is shorter than 15 bytes.
+        (N, 1 + 7 + 15) different surroundings, and (N,) the start of a run that has each of them.
     """
-    content = sample.encode()
-    if len(content) < MIN_MATCH_BYTES:
-        return ""
-    windows = np.lib.stride_tricks.sliding_window_view(np.frombuffer(content, np.uint8), BLOCK_BYTES)
-    text_blocks = np.frombuffer(text, np.uint64, len(text) // BLOCK_BYTES)
-    sample_blocks = np.sort(windows.copy().view(np.uint64), axis=None)
-    nearest = sample_blocks[np.minimum(np.searchsorted(sample_blocks, text_blocks), len(sample_blocks) - 1)]
-    matches = np.flatnonzero(nearest == text_blocks)
-    if not len(matches):
-        return ""
-    runs, longest = np.split(matches, np.flatnonzero(np.diff(matches) > 1) + 1), b""
-    automaton = _SuffixAutomaton(content)
-    for run in runs:  # of consecutive matching blocks
-        region = text[max(run[0] * BLOCK_BYTES - BLOCK_BYTES, 0) : (run[-1] + 2) * BLOCK_BYTES]
-        longest = max(longest, automaton.longest_match(region), key=len)
-    return longest.decode(errors="ignore") if len(longest) >= MIN_MATCH_BYTES else ""
-
-
-class _SuffixAutomaton:
-    """Suffix automaton: the paths from its initial state spell all substrings of a byte string of n bytes.
-
-    It has at most 2n states. A state represents the substrings that end at the same set of positions; its suffix link
-    leads to the state of their longest suffix that ends at more positions.
-
-    Source: Blumer et al. 1985, "The smallest automaton recognizing the subwords of a text".
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self.transitions: list[dict[int, int]] = [{}]
-        self.suffix_links, self.max_lengths = [-1], [0]
-        last = 0
-        for byte in content:
-            last = self._append(last, byte)
-
-    def longest_match(self, text: Iterable[int]) -> bytes:
-        """Return the longest substring that occurs in the text."""
-        longest, state, current = b"", 0, bytearray()
-        for byte in text:
-            while state and byte not in self.transitions[state]:
-                state = self.suffix_links[state]
-            del current[: max(len(current) - self.max_lengths[state], 0)]
-            if byte in self.transitions[state]:
-                state = self.transitions[state][byte]
-                current.append(byte)
-            if len(current) > len(longest):
-                longest = bytes(current)
-        return longest
-
-    def _new_state(self, max_length: int, suffix_link: int, transitions: dict[int, int]) -> int:
-        self.max_lengths.append(max_length)
-        self.suffix_links.append(suffix_link)
-        self.transitions.append(transitions)
-        return len(self.transitions) - 1
-
-    def _append(self, last: int, byte: int) -> int:
-        """Append a byte after state `last`, and return the state of the whole string so far."""
-        newest, state = self._new_state(self.max_lengths[last] + 1, 0, {}), last
-        while state >= 0 and byte not in self.transitions[state]:
-            self.transitions[state][byte] = newest
-            state = self.suffix_links[state]
-        if state >= 0:
-            old = self.transitions[state][byte]
-            if self.max_lengths[old] == self.max_lengths[state] + 1:
-                self.suffix_links[newest] = old
-            else:
-                clone = self._new_state(
-                    self.max_lengths[state] + 1, self.suffix_links[old], dict(self.transitions[old])
-                )
-                while state >= 0 and self.transitions[state].get(byte) == old:
-                    self.transitions[state][byte] = clone
-                    state = self.suffix_links[state]
-                self.suffix_links[old] = self.suffix_links[newest] = clone
-        return newest
+    offsets = np.concatenate([-np.arange(1, BLOCK), length * BLOCK + np.arange(2 * BLOCK - 1)])
+    places = starts[:, None] + offsets
+    inside = (places >= 0) & (places < len(content))
+    values = np.where(inside, content[np.where(inside, places, 0)], outside)
+    rows, index = np.unique(np.column_stack([names, values]), axis=0, return_index=True)
+    return rows, starts[index]

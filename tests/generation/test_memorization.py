@@ -6,7 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.data.corpus import load_text
-from minillm.generation.memorization import MIN_MATCH_BYTES, longest_verbatim_match
+from minillm.generation.memorization import MIN_MATCH_BYTES, VerbatimIndex
+
+
+def longest_verbatim_match(sample: str, text: bytes) -> str:
+    return VerbatimIndex(text).longest_match(sample)
 
 
 def brute_force(sample: str, text: str) -> int:
