@@ -51,10 +51,13 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
     ),
     ("weight decay 0.2", {"model.weight_decay": 0.2}),
     ("shuffled windows", {"data.sampling": "shuffled"}),
-    ("QK-norm with a scale per channel", {"model.query_key_scale": "channel"}),
-    ("average of the last 400 steps", {"model.average_last_steps": 400}),
-    ("case sharing", {"model.case_sharing": True}),
-    ("multi-token prediction", {"model.multi_token_weight": 0.3}),
+    (
+        "QK-norm per channel, AdamW's weight decay 0.5, average of 400 steps, case sharing, multi-token prediction",
+        {
+            **{"model.query_key_scale": "channel", "model.weight_decay": 0.5, "model.muon_weight_decay": 0.2},
+            **{"model.average_last_steps": 400, "model.case_sharing": True, "model.multi_token_weight": 0.3},
+        },
+    ),
 ]
 DETOURS: list[tuple[str, str, Flags]] = [  # each changes these flags of a rung
     ("learned positions", "shuffled windows", {"model.position": "learned"}),

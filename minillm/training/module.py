@@ -34,10 +34,12 @@ class LanguageModel(LightningModule):
         optimizer: `adamw`, or `muon` for the matrices inside the blocks and AdamW for the rest.
         learning_rate: Peak learning rate of AdamW.
         muon_learning_rate: Peak learning rate of Muon.
+        muon_momentum: Decay of Muon's momentum.
         schedule: Decay of the learning rate: `constant` (none), or `linear` or `cosine`, to 0 at the end of the run.
         warmup_steps: Number of steps in which the learning rate rises linearly to its peak.
         decay_fraction: Final fraction of the run in which the learning rate decays, at most 1; it is constant before.
-        weight_decay: Weight decay of the matrices, with either optimizer.
+        weight_decay: Weight decay of the matrices that AdamW trains.
+        muon_weight_decay: Weight decay of the matrices that Muon trains; None is `weight_decay`.
         beta2: AdamW's beta2, the decay of its second moment.
         case_sharing: Train the embedding and the output head of a token as the sum of a row of its own and one that it
             shares with the tokens that differ from it only in upper and lower case.
@@ -62,10 +64,12 @@ class LanguageModel(LightningModule):
         optimizer: Literal["adamw", "muon"] = "adamw",
         learning_rate: float = 3e-4,
         muon_learning_rate: float = 0.02,
+        muon_momentum: float = 0.95,
         schedule: Schedule = "constant",
         warmup_steps: int = 0,
         decay_fraction: float = 1.0,
         weight_decay: float = 0.1,
+        muon_weight_decay: float | None = None,
         beta2: float = 0.999,
         case_sharing: bool = False,
         multi_token_weight: float = 0.0,
@@ -84,6 +88,7 @@ class LanguageModel(LightningModule):
         if model_class is not None:
             check_model(self.model, self.config)
         self.hparams.update(asdict(self.config))  # includes the defaults
+        self.hparams["muon_weight_decay"] = weight_decay if muon_weight_decay is None else muon_weight_decay
         blocks = getattr(self.model, "blocks", None)
         blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
         if not 0 <= frozen_blocks <= len(blocks):
@@ -113,6 +118,7 @@ class LanguageModel(LightningModule):
         settings: dict[str, Any] = {**self.hparams}
         shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"], "rows": self.rows}
         if settings["optimizer"] == "muon":
+            shared |= {"muon_weight_decay": settings["muon_weight_decay"], "momentum": settings["muon_momentum"]}
             return Muon(self, settings["learning_rate"], settings["muon_learning_rate"], **shared)
         return adamw(self, settings["learning_rate"], **shared)
 

@@ -103,7 +103,8 @@ def adamw(
     Raises:
         ValueError: A value is out of range.
     """
-    _check_values(beta2, learning_rate=learning_rate, weight_decay=weight_decay)
+    _check_decays(beta2=beta2)
+    _check_values(learning_rate=learning_rate, weight_decay=weight_decay)
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
@@ -122,8 +123,9 @@ class Muon(torch.optim.Optimizer):
         model: Model whose parameters are optimized, except for frozen ones; it has `blocks`, or a part of it.
         learning_rate: Learning rate of AdamW.
         muon_learning_rate: Learning rate of Muon.
-        weight_decay: Decoupled weight decay of matrices, relative to the learning rate of their optimizer.
+        weight_decay: Decoupled weight decay of AdamW's matrices, relative to its learning rate.
         beta2: Decay of AdamW's second moment.
+        muon_weight_decay: The same for Muon's matrices; None is `weight_decay`.
         momentum: Decay of Muon's momentum, an exponential moving average of the gradients.
         rows: Embedding tables with groups of rows that AdamW also updates together.
 
@@ -140,12 +142,14 @@ class Muon(torch.optim.Optimizer):
         muon_learning_rate: float,
         weight_decay: float,
         beta2: float,
+        muon_weight_decay: float | None = None,
         momentum: float = 0.95,
         rows: RowGroups | None = None,
     ) -> None:
-        _check_values(
-            beta2, learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay
-        )
+        muon_weight_decay = weight_decay if muon_weight_decay is None else muon_weight_decay
+        _check_decays(beta2=beta2, muon_momentum=momentum)
+        _check_values(muon_weight_decay=muon_weight_decay)
+        _check_values(learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay)
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         hidden = [p for name, p in named if ".blocks." in f".{name}" and p.ndim == 2]
         tables = [p for name, p in named if ".blocks." not in f".{name}" and p.ndim == 2]
@@ -157,7 +161,7 @@ class Muon(torch.optim.Optimizer):
             betas=(0.9, beta2),
             fused=True,
         )
-        muon = {"params": hidden, "lr": muon_learning_rate, "weight_decay": weight_decay, "momentum": momentum}
+        muon = {"params": hidden, "lr": muon_learning_rate, "weight_decay": muon_weight_decay, "momentum": momentum}
         super().__init__([muon, *self.adamw.param_groups], defaults={})
 
     @torch.no_grad()
@@ -220,9 +224,13 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return (x.transpose(1, 2) if tall else x).to(matrices.dtype)
 
 
-def _check_values(beta2: float, **others: float) -> None:
-    if not 0 <= beta2 < 1:
-        raise ValueError(f"beta2 must be at least 0 and less than 1, got {beta2}")
-    for name, value in others.items():
+def _check_decays(**decays: float) -> None:
+    for name, value in decays.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
+
+
+def _check_values(**values: float) -> None:
+    for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")

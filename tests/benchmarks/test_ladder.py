@@ -19,14 +19,14 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def test_last_rung_equals_the_best_small_configuration():
+@pytest.mark.parametrize(("name", "recipe"), [("best-small", -1), ("portable", "portable.yaml: without token shift")])
+def test_a_recipe_equals_its_configuration(name: str, recipe: int | str):
     from ladder import RUNGS, recipes  # pyright: ignore[reportMissingImports]
 
-    reference, best = (
-        flat(yaml.safe_load((CONFIGS / name).read_text())) for name in ("minillm.yaml", "best-small.yaml")
-    )
+    reference, best = (flat(yaml.safe_load((CONFIGS / f"{file}.yaml").read_text())) for file in ("minillm", name))
     changes = {name: value for name, value in best.items() if name != "name"}
-    assert {**reference, **recipes()[RUNGS[-1][0]]} == {**reference, **changes}
+    flags = recipes()[RUNGS[recipe][0] if isinstance(recipe, int) else recipe]
+    assert {**reference, **flags} == {**reference, **changes}
 
 
 def test_recorded_runs_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

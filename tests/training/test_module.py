@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from minillm.callbacks.progress import ProgressLines
 from minillm.data.datamodule import TextDataModule
 from minillm.training.module import LanguageModel
-from minillm.training.optimizer import Muon, adamw
+from minillm.training.optimizer import AdamW, Muon, adamw
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_the_optimizers_use_the_settings_of_the_module():
         LanguageModel(vocab_size=11, context_length=7, optimizer=optimizer, **settings).configure_optimizers()
         for optimizer in ("adamw", "muon")
     )
-    assert (type(adamw_alone), type(muon)) == (torch.optim.AdamW, Muon)
+    assert (type(adamw_alone), type(muon)) == (AdamW, Muon)
     assert [(group["lr"], group["weight_decay"], group["betas"]) for group in adamw_alone.param_groups] == [
         (0.1, 0.3, (0.9, 0.8)),
         (0.1, 0.0, (0.9, 0.8)),

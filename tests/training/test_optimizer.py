@@ -88,7 +88,7 @@ def test_optimization_continues_exactly_from_a_saved_state():
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay"])
+@pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay", "muon_weight_decay"])
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
 def test_values_out_of_range_are_rejected_by_name(name: str, value: float):
     settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: value}
@@ -99,6 +99,11 @@ def test_values_out_of_range_are_rejected_by_name(name: str, value: float):
 def test_a_beta2_of_one_is_rejected():
     with pytest.raises(ValueError, match=r"beta2 must be at least 0 and less than 1, got 1\.0"):
         adamw(decoder(), 0.1, 0.1, beta2=1.0)
+
+
+def test_a_momentum_of_one_is_rejected():
+    with pytest.raises(ValueError, match=r"muon_momentum must be at least 0 and less than 1, got 1\.0"):
+        Muon(decoder(), 0.1, 0.1, 0.1, beta2=0.9, momentum=1.0)
 
 
 def test_adamw_matches_torch_adamw_with_the_given_beta2():
