@@ -128,7 +128,8 @@ def _equal(values: NDArray[Any], sorted_values: NDArray[Any]) -> tuple[Integers,
     """Return the indices of all pairs of equal elements of an array and a sorted one."""
     first, last = (np.searchsorted(sorted_values, values, side) for side in ("left", "right"))
     counts = last - first
-    places = np.arange(counts.sum()) + np.repeat(first - np.cumsum(counts) + counts, counts)
+    places = np.repeat(first - np.cumsum(counts) + counts, counts)  # minus the number of pairs before
+    places += np.arange(len(places))
     return np.repeat(np.arange(len(values)), counts), places
 
 

@@ -1,6 +1,7 @@
 """LightningModule: loss, optimizer, and validation metrics."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Literal, Unpack
 
@@ -94,11 +95,12 @@ class LanguageModel(LightningModule):
         if not 0 <= frozen_blocks <= len(blocks):
             raise ValueError(f"frozen_blocks must be from 0 to {len(blocks)}, got {frozen_blocks}")
         blocks[:frozen_blocks].requires_grad_(False)
+        self.average_last_steps = average_last_steps
         self.second_head = second_head(self.model) if multi_token_weight else None
         self.rows: RowGroups | None = None  # known with the tokenizer
         self.num_batches: int | None = None  # None without a Trainer
         self.compile_mode: str = compile
-        self.dynamic_learning_rate = dynamic_learning_rate
+        self.dynamic_learning_rate, self.multi_token_weight = dynamic_learning_rate, multi_token_weight
         self.losses, self.sliding_losses = (CatMetric(nan_strategy="disable") for _ in range(2))
         self.configure_optimizers()  # rejects invalid values before anything is written
         if case_sharing and not token_tables(self.model):
@@ -116,7 +118,11 @@ class LanguageModel(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Create AdamW, or Muon and AdamW, from the hyperparameters."""
         settings: dict[str, Any] = {**self.hparams}
-        shared = {"weight_decay": settings["weight_decay"], "beta2": settings["beta2"], "rows": self.rows}
+        shared: dict[str, Any] = {
+            "weight_decay": settings["weight_decay"],
+            "beta2": settings["beta2"],
+            "rows": self.rows,
+        }
         if settings["optimizer"] == "muon":
             shared |= {"muon_weight_decay": settings["muon_weight_decay"], "momentum": settings["muon_momentum"]}
             return Muon(self, settings["learning_rate"], settings["muon_learning_rate"], **shared)
@@ -128,7 +134,7 @@ class LanguageModel(LightningModule):
         if self.hparams["case_sharing"]:
             self._share_rows(get_datamodule(self.trainer).tokenizer)
         if self.second_head is not None:
-            self.hidden_states = self.model.hidden_states
+            self.hidden_states: Callable[[Tensor], Tensor] = self.model.hidden_states
         if stage == "fit" and self.compile_mode != "none":
             self.model.compile(mode=self.compile_mode)  # in place: the names of the weights stay the same
             if self.second_head is not None:
@@ -165,7 +171,7 @@ class LanguageModel(LightningModule):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that averages the weights of the last steps."""
-        return [WeightAverage(self.hparams["average_last_steps"])]
+        return [WeightAverage(self.average_last_steps)]
 
     def training_step(self, windows: Tensor, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """Return the mean loss of windows (B, T + 1); with a second head, `train_loss` beside the sum of both losses.
@@ -179,7 +185,7 @@ class LanguageModel(LightningModule):
         hidden = self.hidden_states(windows[:, :-1])
         loss = cross_entropy(self.model.output_head(hidden).float(), windows[:, 1:])
         second_loss = cross_entropy(self.second_head(hidden[:, :-1]).float(), windows[:, 2:])
-        weight = self.hparams["multi_token_weight"] * (1 - self.global_step / self.num_steps)
+        weight = self.multi_token_weight * (1 - self.global_step / float(self.num_steps))
         return {"loss": loss + weight * second_loss, "train_loss": loss.detach()}
 
     def validation_step(self, batch: Tensor | list[Any], batch_idx: int) -> None:

@@ -25,11 +25,11 @@ class RowGroups:
         group_of: (V,) index of each token's group.
     """
 
-    tables: list[nn.Parameter]
+    tables: list[Tensor]
     group_of: Tensor
 
 
-def token_tables(model: nn.Module) -> list[nn.Parameter]:
+def token_tables(model: nn.Module) -> list[Tensor]:
     """Return the weights of a model that have a row per token and are trained: of its embedding and its output head."""
     weights: list[Any] = [getattr(getattr(model, name, None), "weight", None) for name in TOKEN_TABLES]
     return [weight for weight in weights if isinstance(weight, nn.Parameter) and weight.requires_grad]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,5 +67,6 @@ def test_it_is_refused_where_there_is_no_token_after_the_next(refused: Callable[
 
 @pytest.mark.parametrize("name", ["multi_token_weight", "average_last_steps"])
 def test_a_negative_value_is_refused(name: str):
+    settings: dict[str, Any] = {name: -1}
     with pytest.raises(ValueError, match=rf"{name} must be at least 0.*, got -1"):
-        LanguageModel(vocab_size=11, context_length=7, **{name: -1})
+        LanguageModel(vocab_size=11, context_length=7, **settings)

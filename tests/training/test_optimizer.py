@@ -91,7 +91,13 @@ def test_optimization_continues_exactly_from_a_saved_state():
 @pytest.mark.parametrize("name", ["learning_rate", "muon_learning_rate", "weight_decay", "muon_weight_decay"])
 @pytest.mark.parametrize("value", [-1.0, math.inf, math.nan])
 def test_values_out_of_range_are_rejected_by_name(name: str, value: float):
-    settings = {"learning_rate": 0.01, "muon_learning_rate": 0.02, "weight_decay": 0.1, "beta2": 0.9, name: value}
+    settings: dict[str, Any] = {
+        "learning_rate": 0.01,
+        "muon_learning_rate": 0.02,
+        "weight_decay": 0.1,
+        "beta2": 0.9,
+        name: value,
+    }
     with pytest.raises(ValueError, match=f"{name} must be at least 0 and finite, got {value}"):
         Muon(decoder(), **settings)
 
