@@ -52,7 +52,7 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
     ("weight decay 0.2", {"model.weight_decay": 0.2}),
     ("shuffled windows", {"data.sampling": "shuffled"}),
     (
-        "QK-norm per channel, AdamW's weight decay 0.5, average of 400 steps, case sharing, multi-token prediction",
+        "QK-norm per channel, more regularization",
         {
             **{"model.query_key_scale": "channel", "model.weight_decay": 0.5, "model.muon_weight_decay": 0.2},
             **{"model.average_last_steps": 400, "model.case_sharing": True, "model.multi_token_weight": 0.3},
@@ -62,7 +62,7 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
 DETOURS: list[tuple[str, str, Flags]] = [  # each changes these flags of a rung
     ("learned positions", "shuffled windows", {"model.position": "learned"}),
     ("default initialization", "shuffled windows", {"model.zero_init": False}),
-    ("portable.yaml: without token shift", RUNGS[-1][0], {"model.token_shift": False}),
+    ("portable.yaml: no token shift", RUNGS[-1][0], {"model.token_shift": False}),
 ]
 
 

@@ -132,7 +132,7 @@ def _remove_unless_started(run: RunFolder, checkpoints: Checkpoints) -> None:
 def _print_run_summary(cli: MiniLLMCLI, folder: str) -> None:
     """Print one line about the model, the data, the device and the run folder before training starts."""
     trainer, data = cli.trainer, cli.datamodule
-    num_parameters = sum(parameter.numel() for parameter in cli.model.parameters())
+    num_parameters = sum(parameter.numel() for parameter in cli.model.model.parameters())
     text = f"{data.train.num_chars + data.val.num_chars:,} characters, vocabulary of {data.vocab_size:,} tokens"
     device = f"{trainer.strategy.root_device.type} with precision {trainer.precision}"
     if trainer.strategy.root_device.type == "cpu":

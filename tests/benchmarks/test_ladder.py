@@ -19,7 +19,7 @@ def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("name", "recipe"), [("best-small", -1), ("portable", "portable.yaml: without token shift")])
+@pytest.mark.parametrize(("name", "recipe"), [("best-small", -1), ("portable", "portable.yaml: no token shift")])
 def test_a_recipe_equals_its_configuration(name: str, recipe: int | str):
     from ladder import RUNGS, recipes  # pyright: ignore[reportMissingImports]
 
