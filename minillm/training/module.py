@@ -89,7 +89,6 @@ class LanguageModel(LightningModule):
         if model_class is not None:
             check_model(self.model, self.config)
         self.hparams.update(asdict(self.config))  # includes the defaults
-        self.hparams["muon_weight_decay"] = weight_decay if muon_weight_decay is None else muon_weight_decay
         blocks = getattr(self.model, "blocks", None)
         blocks = blocks if isinstance(blocks, nn.ModuleList) else nn.ModuleList()
         if not 0 <= frozen_blocks <= len(blocks):

@@ -2,6 +2,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from types import SimpleNamespace
+from types import NoneType
 from typing import Any
 from unittest.mock import Mock
 
@@ -143,7 +144,7 @@ def test_the_first_adamw_step_matches_its_formula():
 
 
 def test_hyper_parameters_are_plain_values(module: LanguageModel):
-    assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str, bool}
+    assert {type(value) for value in dict(module.hparams).values()} <= {int, float, str, bool, NoneType}
 
 
 def test_a_negative_learning_rate_is_rejected_by_the_constructor():
