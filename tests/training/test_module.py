@@ -1,8 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from types import SimpleNamespace
-from types import NoneType
+from types import NoneType, SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
