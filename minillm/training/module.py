@@ -22,7 +22,7 @@ from minillm.tokenizer.letter_case import case_groups
 from minillm.training.dynamic_evaluation import dynamic_loss
 from minillm.training.losses import cross_entropy, second_head
 from minillm.training.metrics import log, weighted_mean
-from minillm.training.optimizer import Muon, RowGroups, adamw, token_tables
+from minillm.training.optimizer import Muon, RowGroups, adamw, check_values, token_tables
 from minillm.training.resume import check_training_state, convert_batch_counts
 from minillm.training.schedule import Schedule, learning_rate_factor
 from minillm.training.weight_average import WeightAverage
@@ -107,10 +107,7 @@ class LanguageModel(LightningModule):
         for name, steps in (("warmup_steps", warmup_steps), ("average_last_steps", average_last_steps)):
             if steps < 0:
                 raise ValueError(f"{name} must be at least 0, got {steps}")
-        if not 0 <= multi_token_weight < math.inf:
-            raise ValueError(f"multi_token_weight must be at least 0 and finite, got {multi_token_weight}")
-        if dynamic_learning_rate is not None and not 0 <= dynamic_learning_rate < math.inf:
-            raise ValueError(f"dynamic_learning_rate must be at least 0 and finite, got {dynamic_learning_rate}")
+        check_values(multi_token_weight=multi_token_weight, dynamic_learning_rate=dynamic_learning_rate or 0.0)
         if not 0 < decay_fraction <= 1:
             raise ValueError(f"decay_fraction must be more than 0 and at most 1, got {decay_fraction}")
 

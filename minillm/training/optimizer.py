@@ -71,10 +71,7 @@ class AdamW(torch.optim.AdamW):
         Returns:
             The loss that the closure returned; None without a closure.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluate(closure)
         if self.rows is None:
             super().step()
             return loss
@@ -104,7 +101,7 @@ def adamw(
         ValueError: A value is out of range.
     """
     _check_decays(beta2=beta2)
-    _check_values(learning_rate=learning_rate, weight_decay=weight_decay)
+    check_values(learning_rate=learning_rate, weight_decay=weight_decay)
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim == 2], "weight_decay": weight_decay},
@@ -148,8 +145,8 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         muon_weight_decay = weight_decay if muon_weight_decay is None else muon_weight_decay
         _check_decays(beta2=beta2, muon_momentum=momentum)
-        _check_values(muon_weight_decay=muon_weight_decay)
-        _check_values(learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay)
+        check_values(muon_weight_decay=muon_weight_decay)
+        check_values(learning_rate=learning_rate, muon_learning_rate=muon_learning_rate, weight_decay=weight_decay)
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         hidden = [p for name, p in named if ".blocks." in f".{name}" and p.ndim == 2]
         tables = [p for name, p in named if ".blocks." not in f".{name}" and p.ndim == 2]
@@ -174,10 +171,7 @@ class Muon(torch.optim.Optimizer):
         Returns:
             The loss that the closure returned; None without a closure.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluate(closure)
         muon, *self.adamw.param_groups = self.param_groups  # `load_state_dict` replaces groups and state of self only
         self.adamw.state = self.state
         self._muon_step(muon)
@@ -224,13 +218,22 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     return (x.transpose(1, 2) if tall else x).to(matrices.dtype)
 
 
+def _evaluate(closure: Callable[[], Any] | None) -> Any:
+    """Compute the gradients and return the loss; without a closure, they have been computed before."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 def _check_decays(**decays: float) -> None:
     for name, value in decays.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
 
 
-def _check_values(**values: float) -> None:
+def check_values(**values: float) -> None:
+    """Raise a ValueError that names the first value that is not at least 0 and finite."""
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be at least 0 and finite, got {value}")
