@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minillm.commands.command_parser import CommandParser
+from minillm.commands.device_flags import add_device_flags, chosen_device
 from minillm.commands.escapes import unescape
 from minillm.commands.interactive import read_prompts
 from minillm.commands.memorization_check import read_training_text
@@ -35,12 +36,12 @@ def run(args: list[str]) -> None:
             params, prompts = _sampling_params(options), [] if options.interactive else _prompts(options)
             with one_blas_thread():
                 from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
-            from minillm.generation.load import load_numpy
+            from minillm.generation.load import load_numpy, load_torch
             from minillm.generation.threads import set_num_threads, useful_threads
 
-            path = find_checkpoint(options.ckpt_path)
-            decoder, tokenizer, data = load_numpy(path)
-            if (num_threads := useful_threads(decoder.config)) > 1:
+            device, path = chosen_device(options), find_checkpoint(options.ckpt_path)
+            decoder, tokenizer, data = load_torch(path, device) if device else load_numpy(path)
+            if device is None and (num_threads := useful_threads(decoder.config)) > 1:
                 set_num_threads(num_threads)
             training_text = read_training_text(data, options.corpus)
             prompts = [known_prompt(tokenizer, prompt, options.on_unknown) for prompt in prompts]
@@ -98,6 +99,7 @@ def _parser() -> CommandParser:
     separator_help = "written after each of several samples, except in a terminal; escape sequences as in --stop"
     add("--separator", default=r"\n", help=separator_help)
     add("--corpus", help="training text for the memorization check; without it, the corpus named in the checkpoint")
+    add_device_flags(parser)
     add("--output", type=Path, help="new file to which the samples are also written, as JSON Lines")
     return parser
 

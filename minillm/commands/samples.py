@@ -18,7 +18,7 @@ from minillm.files import escape_line_separators
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from minillm.generation.numpy_decoder import NumpyDecoder
+    from minillm.generation.decoder import InferenceDecoder
     from minillm.tokenizer import Tokenizer
 
 BATCH_SIZE = 64  # maximum number of samples generated together
@@ -49,7 +49,7 @@ class Session:
     """
 
     path: Path
-    decoder: NumpyDecoder
+    decoder: InferenceDecoder
     tokenizer: Tokenizer
     training_text: TrainingText | None
     num_samples: int

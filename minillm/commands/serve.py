@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import socket
 from dataclasses import fields
 
 from minillm.commands.command_parser import CommandParser
+from minillm.commands.device_flags import add_device_flags, chosen_device
 from minillm.errors import exit_on_wrong_input
 from minillm.serve.limits import Limits
 
@@ -22,7 +24,11 @@ def run(args: list[str]) -> None:
     """
     options = _parser().parse_args(args[1:])
     with exit_on_wrong_input():
-        limits = Limits(**{field.name: getattr(options, field.name) for field in fields(Limits)})
+        device = chosen_device(options)
+        if device is not None:
+            device.fabric()  # checks that it is available
+        settings = {"num_workers": 1 if device else Limits.num_workers, **vars(options)}
+        limits = Limits(**{field.name: settings[field.name] for field in fields(Limits)})
         key = os.environ.get("MINILLM_API_KEY") if options.api_key is None else options.api_key
         if key is not None and not re.fullmatch("[!-~]+", key):
             raise ValueError("--api_key or MINILLM_API_KEY must be one or more printable ASCII characters, no spaces")
@@ -40,7 +46,7 @@ def run(args: list[str]) -> None:
         server_socket = _listen(options.host, options.port)
     access = Access(key, (options.host, *options.allowed_hosts), tuple(options.cors_origin))
     with server_socket, log_to_stderr():
-        app = create_app(path, limits, access)
+        app = create_app(path, limits, access, device)
         Server(app, SHUTDOWN_SECONDS, limits.keep_alive_seconds, connection_limit()).run([server_socket])
 
 
@@ -66,7 +72,9 @@ def _parser() -> CommandParser:
         help="maximum number of queued sequences; further requests get status 503",
     )
     add("--max_seconds", type=float, default=Limits.max_seconds, help="request timeout in seconds")
-    add("--num_workers", type=int, default=Limits.num_workers, help="number of worker processes per model")
+    workers_help = f"number of worker processes per model, by default {Limits.num_workers}, and 1 with --accelerator"
+    add("--num_workers", type=int, default=argparse.SUPPRESS, help=workers_help)
+    add_device_flags(parser)
     add(
         "--keep_alive_seconds",
         type=int,

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from minillm.generation.decoder import InferenceDecoder
 from minillm.generation.generate import overflow_length
-from minillm.generation.kv_cache import Array, RaggedKVCache
-from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.numpy_kv_cache import Array
 from minillm.generation.sampling import sample
 from minillm.generation.sampling_params import SamplingParams
 
@@ -42,10 +42,10 @@ class ContinuousBatch:
         capacity: Maximum number of sequences.
     """
 
-    def __init__(self, decoder: NumpyDecoder, capacity: int) -> None:
+    def __init__(self, decoder: InferenceDecoder, capacity: int) -> None:
         self.decoder = decoder
         self.capacity = capacity
-        self._cache = RaggedKVCache(decoder.new_cache(1), capacity)
+        self._cache = decoder.new_ragged_cache(capacity)
         self._running: list[Sequence] = []  # in the order of the cache
         self._waiting: deque[Sequence] = deque()  # for their prefill
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minillm.generation.kv_cache import Array
+from minillm.generation.decoder import InferenceDecoder
 from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.numpy_kv_cache import Array
 from minillm.generation.sampling import sample
 from minillm.generation.sampling_params import SamplingParams
 from minillm.generation.text_stream import TextStream
@@ -18,8 +19,6 @@ from minillm.tokenizer.prompts import normalize_prompt
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from minillm.generation.torch_decoder import TorchDecoder
 
 
 def generate(
@@ -59,18 +58,20 @@ def generate(
     return (chunk for _, chunk in chunks)
 
 
-def _decoder(model: Any) -> NumpyDecoder | TorchDecoder:
-    """Return a fast decoder with the weights of a model, or the model itself if it has custom parts."""
+def _decoder(model: Any) -> InferenceDecoder:
+    """Return a NumPy decoder for a model on the CPU; PyTorch runs a model on an accelerator or with custom parts."""
     if hasattr(model, "training_step"):  # a LightningModule
         model = model.model
     from minillm.generation.torch_decoder import TorchDecoder  # imported here because other callers need only NumPy
     from minillm.model.custom import custom_parts
 
-    return TorchDecoder(model) if custom_parts(model) else NumpyDecoder.from_model(model)
+    if custom_parts(model) or any(weight.device.type != "cpu" for weight in model.parameters()):
+        return TorchDecoder(model)
+    return NumpyDecoder.from_model(model)
 
 
 def generate_batch(
-    decoder: NumpyDecoder | TorchDecoder,
+    decoder: InferenceDecoder,
     tokenizer: Tokenizer,
     prompt: str,
     settings: SamplingParams,
@@ -118,13 +119,13 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return start + tokenizer.encode(text if text or start else tokenizer.default_prompt)
 
 
-def overflow_length(decoder: NumpyDecoder | TorchDecoder) -> int:
+def overflow_length(decoder: InferenceDecoder) -> int:
     """Return the number of newest tokens that are kept as context when the KV cache is full."""
     return max(decoder.config.context_length // 4, 1)
 
 
 def generate_ids(
-    decoder: NumpyDecoder | TorchDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
+    decoder: InferenceDecoder, prompt: Array, generators: Sequence[random.Random], settings: SamplingParams
 ) -> Iterator[Array]:
     """Generate a batch of B continuations of a prompt, one token per sequence and step.
 

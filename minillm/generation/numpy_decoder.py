@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from minillm.config import NORM_EPSILON, ROTARY_BASE, ModelConfig
-from minillm.generation.kv_cache import Array, KVCache
+from minillm.generation.numpy_kv_cache import Array, NumpyKVCache, NumpyRaggedKVCache
 
 if TYPE_CHECKING:
     from minillm.model import Decoder
@@ -46,12 +46,16 @@ class NumpyDecoder:
         weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
         return cls(weights, model.config)
 
-    def new_cache(self, batch_size: int) -> KVCache:
+    def new_cache(self, batch_size: int) -> NumpyKVCache:
         """Create an empty KV cache for `batch_size` sequences."""
         config = self.config
-        return KVCache(config.num_layers, batch_size, config.num_heads, config.context_length, config.head_dim)
+        return NumpyKVCache(config.num_layers, batch_size, config.num_heads, config.context_length, config.head_dim)
 
-    def __call__(self, ids: Array, cache: KVCache) -> Array:
+    def new_ragged_cache(self, capacity: int) -> NumpyRaggedKVCache:
+        """Create an empty KV cache to which up to `capacity` sequences of different lengths can be appended."""
+        return NumpyRaggedKVCache(self.new_cache(1), capacity)
+
+    def __call__(self, ids: Array, cache: NumpyKVCache) -> Array:
         """Compute the logits of the next token, and add the new positions to the cache.
 
         Args:
@@ -75,7 +79,7 @@ class NumpyDecoder:
         maps: list[Array] = []
         return self._logits(self._hidden_states(ids, self.new_cache(len(ids)), maps)), np.stack(maps)
 
-    def _hidden_states(self, ids: Array, cache: KVCache, maps: list[Array] | None = None) -> Array:
+    def _hidden_states(self, ids: Array, cache: NumpyKVCache, maps: list[Array] | None = None) -> Array:
         """Run all layers and return their output (B, T, C).
 
         If `maps` is a list, append each layer's attention weights to it; if None, the output may hold only the last
@@ -95,7 +99,7 @@ class NumpyDecoder:
         return x.reshape(B, -1, C)
 
     def _block(
-        self, layer: int, x: Array, cache: KVCache, positions: slice | Array, mask: Array | None, last_only: bool
+        self, layer: int, x: Array, cache: NumpyKVCache, positions: slice | Array, mask: Array | None, last_only: bool
     ) -> tuple[Array, Array]:
         """Run a layer on x (B * T, C), and return its output and its attention weights (B, H, T, S)."""
         config, weights, name, B = self.config, self.weights, f"blocks.{layer}.", cache.shift_state.shape[2]

@@ -1,4 +1,4 @@
-"""PyTorch inference for models with parts of their own, without a KV cache."""
+"""PyTorch inference on any device, with the interface of NumpyDecoder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from minillm.config import ModelConfig
-from minillm.generation.kv_cache import Array
+from minillm.generation.numpy_kv_cache import Array
+from minillm.model.custom import custom_parts
+from minillm.model.kv_cache import KVCache
 
 
 class TokenCache:
@@ -36,21 +38,32 @@ class TorchDecoder:
     """Model for inference in PyTorch, with the interface of NumpyDecoder.
 
     Args:
-        model: Any module that maps token ids (B, T) to logits (B, T, V), and has its ModelConfig as `config`.
+        model: A `Decoder`, or any module that maps token ids (B, T) to logits (B, T, V) and has its ModelConfig as
+            `config`. A model with custom parts computes all positions again for every token.
+        forward: Called in place of the model: a wrapper of it that sets the precision, for example of Lightning Fabric.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, forward: nn.Module | None = None) -> None:
         config: Any = model.config
         assert isinstance(config, ModelConfig)
-        self.model, self.config = model, config
-        self.device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        self.model, self.forward, self.config = model, forward or model, config
+        self.has_kv_cache = not custom_parts(model)
 
-    def new_cache(self, batch_size: int) -> TokenCache:
+    def new_cache(self, batch_size: int) -> KVCache | TokenCache:
         """Create an empty cache for `batch_size` sequences."""
-        return TokenCache(np.empty((batch_size, 0), np.intp))
+        if not self.has_kv_cache:
+            return TokenCache(np.empty((batch_size, 0), np.intp))
+        weight = next(self.model.parameters())
+        return KVCache(self.config, batch_size, weight.device, weight.dtype)
+
+    def new_ragged_cache(self, capacity: int) -> KVCache:
+        """Create an empty KV cache to which sequences of different lengths can be appended, at most `capacity`."""
+        assert self.has_kv_cache
+        weight = next(self.model.parameters())
+        return KVCache(self.config, 0, weight.device, weight.dtype)
 
     @torch.no_grad()
-    def __call__(self, ids: Array, cache: TokenCache) -> Array:
+    def __call__(self, ids: Array, cache: KVCache | TokenCache) -> Array:
         """Compute the logits of the next token, and add the new positions to the cache.
 
         Args:
@@ -60,8 +73,14 @@ class TorchDecoder:
         Returns:
             (B, V) float32 logits of the token after the last position.
         """
-        cache.ids = np.concatenate([cache.ids, ids], axis=1)
+        if isinstance(cache, TokenCache):
+            cache.ids = ids = np.concatenate([cache.ids, ids], axis=1)
+        device = next((parameter.device for parameter in self.model.parameters()), None)
+        tensor = torch.from_numpy(ids).to(device)
         training = self.model.training
-        logits: torch.Tensor = self.model.eval()(torch.from_numpy(cache.ids).to(self.device))
-        self.model.train(training)
+        if training:
+            self.model.eval()
+        logits: Tensor = self.forward(tensor) if isinstance(cache, TokenCache) else self.forward(tensor, cache)
+        if training:
+            self.model.train()
         return logits[:, -1].float().cpu().numpy()

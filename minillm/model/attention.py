@@ -6,27 +6,31 @@ import torch
 from torch import Tensor, nn
 
 from minillm.model.dropout import Dropout
+from minillm.model.kv_cache import LayerCache
 from minillm.model.norm import rms_normalize
 from minillm.model.position import RotaryEmbedding
 
 
-def attention_weights(query: Tensor, key: Tensor) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
     """Causal attention weights: softmax(Q Kᵀ / √D + M), where the mask M is -∞ above the diagonal and 0 elsewhere.
 
     Args:
         query: (B, H, T, D)
-        key: (B, H, T, D)
+        key: (B, H, S, D), with S = T unless there is a KV cache
+        mask: (B · H, T, S) mask in place of M, for the positions after those in a KV cache.
 
     Returns:
-        (B, H, T, T) weights. Row t is the distribution of position t over positions 0 to t; it is 0 after column t.
+        (B, H, T, S) weights. Each row is the distribution of a position over itself and the positions before it; it is
+        0 after them.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", equation 1.
     """
     B, H, T, D = query.shape
-    mask = torch.full((T, T), -math.inf, dtype=query.dtype, device=query.device).triu(diagonal=1)
+    if mask is None:
+        mask = torch.full((T, T), -math.inf, dtype=query.dtype, device=query.device).triu(diagonal=1)
     # mask + Q Kᵀ / √D, for all sequences and heads in one call
     scores = torch.baddbmm(mask, query.flatten(0, 1), key.flatten(0, 1).mT, alpha=1 / math.sqrt(D))
-    return torch.softmax(scores, dim=-1).view(B, H, T, T)
+    return torch.softmax(scores, dim=-1).view(B, H, T, -1)
 
 
 class CausalSelfAttention(nn.Module):
@@ -64,10 +68,13 @@ class CausalSelfAttention(nn.Module):
         self.rotary = rotary
         self.scale = None if query_key_scale is None else nn.Parameter(torch.full(query_key_scale, 1.2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        query, key, value = self._project(x)
-        heads = attention_weights(query, key) @ value  # (B, H, T, D): weighted means of the values
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Map (B, T, C) to (B, T, C); with a cache, these positions also attend to those in it, which precede them."""
+        query, key, value = self._project(x, cache.positions if cache else None)
+        if cache:
+            key, value = cache.extend(key, value)
+        weights = attention_weights(query, key, cache.mask.to(query.dtype) if cache else None)
+        heads = weights @ value  # (B, H, T, D): weighted means of the values
         return self.dropout(self.projection(heads.transpose(1, 2).flatten(start_dim=2)))
 
     def weights(self, x: Tensor) -> Tensor:
@@ -75,12 +82,12 @@ class CausalSelfAttention(nn.Module):
         query, key, _ = self._project(x)
         return attention_weights(query, key)
 
-    def _project(self, x: Tensor) -> tuple[Tensor, ...]:
+    def _project(self, x: Tensor, positions: Tensor | None = None) -> tuple[Tensor, ...]:
         """Project (B, T, C) to the query, key and value of each head, (B, H, T, D) each."""
         qkv = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
         query_key, value = qkv[:2], qkv[2]
         if self.scale is not None:
             query_key = rms_normalize(query_key) * self.scale.to(x.dtype)
         if self.rotary is not None:
-            query_key = self.rotary(query_key)
+            query_key = self.rotary(query_key, positions)
         return *query_key, value

@@ -10,8 +10,9 @@ from minillm.config import NORM_EPSILON, ModelConfig
 from minillm.model.attention import CausalSelfAttention
 from minillm.model.dropout import Dropout
 from minillm.model.feed_forward import FeedForward
+from minillm.model.kv_cache import KVCache, LayerCache
 from minillm.model.norm import RMSNorm
-from minillm.model.position import RotaryEmbedding, TokenShift
+from minillm.model.position import RotaryEmbedding, TokenShift, shift_after
 
 
 class Block(nn.Module):
@@ -39,10 +40,16 @@ class Block(nn.Module):
         self.feed_forward_shift = new_shift()
         self.feed_forward = feed_forward
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, T, C) to (B, T, C)."""
-        x = x + self.attention(self.attention_shift(self.attention_norm(x)))
-        return x + self.feed_forward(self.feed_forward_shift(self.feed_forward_norm(x)))
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """Map (B, T, C) to (B, T, C); with a cache, these positions follow those in it."""
+        if cache is None:
+            x = x + self.attention(self.attention_shift(self.attention_norm(x)))
+            return x + self.feed_forward(self.feed_forward_shift(self.feed_forward_norm(x)))
+        attention_previous, feed_forward_previous = cache.shift_inputs
+        shifted = shift_after(attention_previous, self.attention_norm(x), self.attention_shift)
+        x = x + self.attention(shifted, cache)
+        shifted = shift_after(feed_forward_previous, self.feed_forward_norm(x), self.feed_forward_shift)
+        return x + self.feed_forward(shifted)
 
     def attention_weights(self, x: Tensor) -> Tensor:
         """Return the attention weights (B, H, T, T) for an input (B, T, C)."""
@@ -85,28 +92,41 @@ class Decoder(nn.Module):
         self.output_head = nn.Linear(C, config.vocab_size, bias=False)
         self._initialize(config.zero_init)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """Compute the logits of the next token at every position.
 
         Args:
-            ids: (B, T) token ids, T at most `config.context_length`.
+            ids: (B, T) token ids; each sequence has at most `config.context_length`, with those in the cache.
+            cache: KV cache of the tokens before `ids`, updated in place: it then includes `ids`. For inference only.
 
         Returns:
-            (B, T, V) float32 logits; those at position t depend only on `ids[:, : t + 1]`.
+            (B, T, V) float32 logits, with a cache without a gradient; those at position t depend only on the cache and
+            `ids[:, : t + 1]`.
 
         Raises:
             ValueError: The sequences are longer than the context.
         """
-        return self.output_head(self.hidden_states(ids)).float()
+        length = ids.shape[1] + (cache.length if cache else 0)
+        if length > self.config.context_length:
+            raise ValueError(f"sequence length {length} exceeds context_length {self.config.context_length}")
+        return self._extend(ids, cache) if cache else self.output_head(self.hidden_states(ids)).float()
 
     def hidden_states(self, ids: Tensor) -> Tensor:
         """Return the input of the output head, (B, T, C), for token ids (B, T)."""
-        if ids.shape[1] > self.config.context_length:
-            raise ValueError(f"sequence length {ids.shape[1]} exceeds context_length {self.config.context_length}")
         x = self._embed(ids)
         for block in self.blocks:
             x = block(x)
         return self.final_norm(x)
+
+    @torch.no_grad()
+    def _extend(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """Compute the logits of the positions that follow those in a cache."""
+        layers = cache.layers(ids.shape[1])
+        x = self._embed(ids, layers[0].positions)
+        for block, layer in zip(self.blocks, layers, strict=True):
+            x = block(x, layer)
+        cache.advance(ids.shape[1])
+        return self.output_head(self.final_norm(x)).float()
 
     @torch.no_grad()
     def attention_maps(self, ids: Tensor) -> Tensor:
@@ -125,12 +145,13 @@ class Decoder(nn.Module):
             x = block(x)
         return torch.stack(maps)
 
-    def _embed(self, ids: Tensor) -> Tensor:
-        """Map token ids (B, T) to the input of the first block (B, T, C)."""
+    def _embed(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Map token ids (B, T), at positions (B, T) or 0 to T - 1, to the input of the first block (B, T, C)."""
         device = ids.device
         x = self.token_embedding(ids)
         if self.position_embedding is not None:
-            x = x + self.position_embedding(torch.arange(ids.shape[1], device=device))
+            positions = torch.arange(ids.shape[1], device=device) if positions is None else positions
+            x = x + self.position_embedding(positions)
         if torch.is_autocast_enabled(device.type):  # a low-precision residual stream saves a cast around every branch
             x = x.to(torch.get_autocast_dtype(device.type))
         return self.dropout(x)

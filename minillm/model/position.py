@@ -25,12 +25,20 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         frequencies = ROTARY_BASE ** -(torch.arange(0, head_dim, 2) / head_dim)
         angles = torch.outer(torch.arange(context_length), frequencies)
-        self.register_buffer("rotations", torch.polar(torch.ones_like(angles), angles), persistent=False)  # e^(i angle)
+        # e^(i angle) as pairs of real numbers, because a conversion to bf16 would drop the imaginary part
+        rotations = torch.view_as_real(torch.polar(torch.ones_like(angles), angles))
+        self.register_buffer("rotations", rotations, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., T, D) to (..., T, D): each pair of channels, as a complex number, times e^(i angle)."""
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Map (..., B, H, T, D) to the same shape: each pair of channels, as a complex number, times e^(i angle).
+
+        Args:
+            x: Queries or keys.
+            positions: (B, T) positions; None for 0 to T - 1.
+        """
+        rotations = self.rotations[: x.shape[-2]] if positions is None else self.rotations[positions][:, None]
         pairs = x.float().reshape(*x.shape[:-1], -1, 2)
-        rotated = torch.view_as_complex(pairs) * self.rotations[: x.shape[-2]]
+        rotated = torch.view_as_complex(pairs) * torch.view_as_complex(rotations.float())
         return torch.view_as_real(rotated).flatten(start_dim=-2).to(x.dtype)
 
 
@@ -53,3 +61,16 @@ class TokenShift(nn.Module):
         """Map (B, T, C) to (B, T, C). The position before the first is taken to be 0."""
         previous = nn.functional.pad(x, (0, 0, 1, 0))[:, :-1]
         return torch.lerp(x, previous, self.mix.to(x.dtype))
+
+
+def shift_after(previous: Tensor, x: Tensor, shift: nn.Module) -> Tensor:
+    """Apply a token shift to the positions that follow those in a KV cache.
+
+    Args:
+        previous: (B, 1, C), the position before x; updated in place to the last position of x.
+        x: (B, T, C)
+        shift: A `TokenShift`, or the identity.
+    """
+    both = torch.cat([previous.to(x.dtype), x], dim=1)
+    previous.copy_(x[:, -1:])
+    return shift(both)[:, 1:]

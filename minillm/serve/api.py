@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from minillm import __version__
 from minillm.checkpoint.run_folder import group_by_run
 from minillm.files import escape_line_separators
+from minillm.generation.load import Device
 from minillm.serve import runs
 from minillm.serve.completions import CompletionTask, decode, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
@@ -83,19 +84,20 @@ async def require_api_key(request: Request) -> None:
 router = APIRouter(responses=ERRORS, dependencies=[Depends(require_api_key)])
 
 
-def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None) -> FastAPI:
+def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None, device: Device | None = None) -> FastAPI:
     """Create the application.
 
     Args:
         ckpt_path: The default checkpoint.
         limits: Limits on the load.
         access: Who may send requests; by default everybody.
+        device: Device of PyTorch; None generates with NumPy.
     """
     access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        app.state.models = Models(ckpt_path, limits)
+        app.state.models = Models(ckpt_path, limits, device)
         await app.state.models.get()  # loaded before the first request
         yield
         await app.state.models.closed()

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
-from minillm.generation.load import load_numpy
+from minillm.generation.load import Device, load_numpy
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
 from minillm.serve.limits import Limits
@@ -85,7 +85,9 @@ class WorkerProcess:
         threading.Thread(target=self._receive, args=(loop,), daemon=True).start()
 
     @classmethod
-    async def start(cls, file: Path, max_batch_size: int, on_end: Callable[[Self], None]) -> Self:
+    async def start(
+        cls, file: Path, max_batch_size: int, device: Device | None, on_end: Callable[[Self], None]
+    ) -> Self:
         """Start a process, and wait until it has loaded the model.
 
         Raises:
@@ -93,7 +95,8 @@ class WorkerProcess:
         """
         context = multiprocessing.get_context("spawn")
         connection, other = context.Pipe()
-        process = context.Process(target=run_worker, args=(other, file.absolute(), max_batch_size), daemon=True)
+        arguments = other, file.absolute(), max_batch_size, device
+        process = context.Process(target=run_worker, args=arguments, daemon=True)
         await asyncio.to_thread(process.start)
         other.close()
         try:
@@ -162,12 +165,16 @@ class Engine:
     Args:
         file: The checkpoint.
         modified_ns: Modification time of the checkpoint, in nanoseconds.
-        decoder: The model.
+        decoder: The model, for scoring prompts.
         tokenizer: Its tokenizer.
+        device: Device of PyTorch in the workers; None for NumPy.
     """
 
-    def __init__(self, file: Path, modified_ns: int, decoder: NumpyDecoder, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, file: Path, modified_ns: int, decoder: NumpyDecoder, tokenizer: Tokenizer, device: Device | None
+    ) -> None:
         self.file, self.modified_ns, self.decoder, self.tokenizer = file, modified_ns, decoder, tokenizer
+        self._device = device
         self.scoring = asyncio.Semaphore()  # prompts are scored one at a time
         self.workers: list[WorkerProcess] = []
         self._groups = itertools.count()
@@ -176,7 +183,7 @@ class Engine:
         self._replacing: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def load(cls, file: Path, modified_ns: int, limits: Limits) -> Self:
+    async def load(cls, file: Path, modified_ns: int, limits: Limits, device: Device | None = None) -> Self:
         """Load a checkpoint, and start its workers.
 
         Raises:
@@ -184,7 +191,7 @@ class Engine:
             OSError: It cannot be read, or a worker cannot be started.
         """
         decoder, tokenizer, _ = await asyncio.to_thread(load_numpy, file)
-        engine = cls(file, modified_ns, decoder, tokenizer)
+        engine = cls(file, modified_ns, decoder, tokenizer, device)
         started = await asyncio.gather(*map(engine._start_worker, limits.batch_sizes), return_exceptions=True)
         if failed := [result for result in started if isinstance(result, BaseException)]:
             await engine.closed()
@@ -229,7 +236,7 @@ class Engine:
         await asyncio.gather(*(worker.closed() for worker in [*self._batch_sizes]))
 
     async def _start_worker(self, max_batch_size: int) -> None:
-        worker = await WorkerProcess.start(self.file, max_batch_size, self._remove_worker)
+        worker = await WorkerProcess.start(self.file, max_batch_size, self._device, self._remove_worker)
         self._batch_sizes[worker] = max_batch_size
         self.workers.append(worker)
         if self._is_closing:

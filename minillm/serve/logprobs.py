@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minillm.generation.kv_cache import Array
 from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.numpy_kv_cache import Array
 from minillm.generation.sampling import probabilities
 from minillm.generation.sampling_params import SamplingParams
 from minillm.tokenizer import Tokenizer

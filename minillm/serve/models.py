@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from minillm.checkpoint.run_folder import CheckpointFile, checkpoint_files, is_inside_runs
+from minillm.generation.load import Device
 from minillm.serve.engine import Engine
 from minillm.serve.errors import RefusedError
 from minillm.serve.limits import Limits
@@ -22,10 +23,11 @@ class Models:
     Args:
         default: The default checkpoint.
         limits: Limits of each engine.
+        device: Device of PyTorch; None generates with NumPy.
     """
 
-    def __init__(self, default: Path, limits: Limits) -> None:
-        self._default, self._limits = default, limits
+    def __init__(self, default: Path, limits: Limits, device: Device | None = None) -> None:
+        self._default, self._limits, self._device = default, limits, device
         self._engines: dict[Path, Engine] = {}  # the least recently used first
         self._retired: list[Engine] = []  # they complete their texts
         self._loading = asyncio.Lock()
@@ -92,4 +94,4 @@ class Models:
         unused = [engine for engine in self._retired if not engine.num_texts]
         self._retired = [engine for engine in self._retired if engine not in unused]
         await asyncio.gather(*(engine.closed() for engine in unused))
-        self._engines[file] = await Engine.load(file, modified_ns, self._limits)
+        self._engines[file] = await Engine.load(file, modified_ns, self._limits, self._device)

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from typing import Literal
 
 from minillm.generation.batch import MAX_PREFILLS_PER_STEP, ContinuousBatch, Sequence
-from minillm.generation.load import load_numpy
-from minillm.generation.numpy_decoder import NumpyDecoder
+from minillm.generation.decoder import InferenceDecoder
+from minillm.generation.load import Device, load_numpy, load_torch
 from minillm.generation.sampling_params import SamplingParams
 from minillm.generation.text_stream import TextStream
 from minillm.generation.threads import set_num_threads, useful_threads
@@ -115,7 +115,7 @@ class Worker:
         max_batch_size: Maximum number of texts that are generated at the same time.
     """
 
-    def __init__(self, decoder: NumpyDecoder, tokenizer: Tokenizer, max_batch_size: int) -> None:
+    def __init__(self, decoder: InferenceDecoder, tokenizer: Tokenizer, max_batch_size: int) -> None:
         self._tokenizer = tokenizer
         self._batch = ContinuousBatch(decoder, max_batch_size)
         self._waiting: list[ActiveText] = []
@@ -208,18 +208,20 @@ class Worker:
         return deltas
 
 
-def run_worker(connection: Connection, file: Path, max_batch_size: int) -> None:
+def run_worker(connection: Connection, file: Path, max_batch_size: int, device: Device | None) -> None:
     """Run a worker as the main function of a process: send {} when the model is loaded, and then deltas.
 
     Args:
         connection: Connection to the server process; the worker ends when it is closed.
         file: Checkpoint of the model.
         max_batch_size: As for `Worker`.
+        device: Device of PyTorch; None for NumPy.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # the server ends its workers after the last response
-    decoder, tokenizer, _ = load_numpy(file)
-    set_num_threads(useful_threads(decoder.config))
+    decoder, tokenizer, _ = load_torch(file, device) if device else load_numpy(file)
+    if device is None:
+        set_num_threads(useful_threads(decoder.config))
     inbox: Inbox = SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     try:

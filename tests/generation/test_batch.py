@@ -6,9 +6,11 @@ import torch
 
 from minillm.config import ModelConfig
 from minillm.generation.batch import ContinuousBatch, Sequence
+from minillm.generation.decoder import InferenceDecoder
 from minillm.generation.generate import generate_ids
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
+from minillm.generation.torch_decoder import TorchDecoder
 from minillm.model import Decoder
 
 V, CONTEXT = 13, 11
@@ -22,21 +24,26 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="module", params=PARTS, ids=["reference", "everything else"])
-def decoder(request: pytest.FixtureRequest) -> NumpyDecoder:
+def model(request: pytest.FixtureRequest) -> Decoder:
     torch.manual_seed(0)
     model = Decoder(ModelConfig(V, CONTEXT, embed_dim=12, num_layers=3, num_heads=2, **request.param))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
-    return NumpyDecoder.from_model(model)
+    return model
 
 
-def alone(decoder: NumpyDecoder, prompt: list[int], settings: SamplingParams, count: int) -> list[int]:
+@pytest.fixture(scope="module", params=[NumpyDecoder.from_model, TorchDecoder], ids=["NumPy", "PyTorch"])
+def decoder(request: pytest.FixtureRequest, model: Decoder) -> InferenceDecoder:
+    return request.param(model)
+
+
+def alone(decoder: InferenceDecoder, prompt: list[int], settings: SamplingParams, count: int) -> list[int]:
     steps = generate_ids(decoder, np.array(prompt), [random.Random(settings.seed)], settings)
     return [int(newest[0]) for newest, _ in zip(steps, range(count), strict=False)]
 
 
-def test_sequences_that_join_and_leave_get_the_same_tokens_as_alone(decoder: NumpyDecoder):
+def test_sequences_that_join_and_leave_get_the_same_tokens_as_alone(decoder: InferenceDecoder):
     """Sequences of different lengths, settings and prompts join at random steps, and leave at their length."""
     rng = random.Random(0)
     prompts = [[rng.randrange(V) for _ in range(rng.randrange(1, 2 * CONTEXT))] for _ in range(20)]
@@ -57,7 +64,7 @@ def test_sequences_that_join_and_leave_get_the_same_tokens_as_alone(decoder: Num
     assert generated == [alone(decoder, prompts[n], SETTINGS[n % 4], lengths[n]) for n in range(20)]
 
 
-def test_a_sequence_can_be_removed_before_its_prefill(decoder: NumpyDecoder):
+def test_a_sequence_can_be_removed_before_its_prefill(decoder: InferenceDecoder):
     batch = ContinuousBatch(decoder, capacity=8)
     sequences = [Sequence([1, 2, 3], SamplingParams(seed=seed)) for seed in range(8)]
     for sequence in sequences:
@@ -70,7 +77,7 @@ def test_a_sequence_can_be_removed_before_its_prefill(decoder: NumpyDecoder):
     ]
 
 
-def test_the_logits_of_a_sequence_are_those_of_its_newest_token(decoder: NumpyDecoder):
+def test_the_logits_of_a_sequence_are_those_of_its_newest_token(decoder: InferenceDecoder):
     batch, sequences = (
         ContinuousBatch(decoder, 3),
         [Sequence([token], SamplingParams(temperature=0.0)) for token in (1, 2, 3)],

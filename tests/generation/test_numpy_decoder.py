@@ -5,6 +5,7 @@ import torch
 from minillm.config import ModelConfig
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.model import Decoder
+from minillm.model.kv_cache import KVCache
 
 B, T, V = 3, 11, 13
 
@@ -30,6 +31,17 @@ def model(request: pytest.FixtureRequest) -> Decoder:
         for parameter in decoder.parameters():  # larger weights than at initialization, also in norms
             parameter.add_(torch.randn_like(parameter) * 0.3)
     return decoder.eval()
+
+
+@pytest.mark.parametrize("cuts", [[T], [1] * T, [5, 1, 1, 4], [2, 9]])
+def test_logits_with_a_kv_cache_match_those_without_for_any_split_into_steps(model: Decoder, cuts: list[int]):
+    ids = torch.randint(V, (B, T))
+    cache, logits = KVCache(model.config, B), list[torch.Tensor]()
+    for new in ids.split(cuts, dim=1):
+        logits.append(model(new, cache))
+    torch.testing.assert_close(torch.cat(logits, dim=1), model(ids).detach(), atol=2e-5, rtol=0)
+    with pytest.raises(ValueError, match=f"sequence length {T + 1} exceeds context_length {T}"):
+        model(ids[:, :1], cache)
 
 
 @pytest.mark.parametrize("cuts", [[T], [1] * T, [5, 1, 1, 4], [2, 9]])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 
-class KVCache:
+class NumpyKVCache:
     """KV cache: the keys and values of past positions, for sequences of the same length.
 
     The caller owns the cache; the decoder is stateless.
@@ -29,10 +29,10 @@ class KVCache:
         self.shift_state: Array = np.zeros((num_layers, 2, batch_size, num_heads * head_dim), np.float32)
         self.length = 0
 
-    def repeat(self, batch_size: int) -> KVCache:
+    def repeat(self, batch_size: int) -> NumpyKVCache:
         """Copy the cache of a single sequence to `batch_size` sequences, which share this prefix."""
         num_layers, _, _, *shape = self.keys_values.shape
-        cache = KVCache(num_layers, batch_size, *shape)
+        cache = NumpyKVCache(num_layers, batch_size, *shape)
         cache.keys_values[..., : self.length, :] = self.keys_values[..., : self.length, :]
         cache.shift_state[:] = self.shift_state
         cache.length = self.length
@@ -67,7 +67,7 @@ class KVCache:
         self.length += num_new
 
 
-class RaggedKVCache(KVCache):
+class NumpyRaggedKVCache(NumpyKVCache):
     """KV cache for sequences of different lengths, which can be added and removed; each decodes one token per step.
 
     Args:
@@ -75,13 +75,13 @@ class RaggedKVCache(KVCache):
         capacity: Maximum number of sequences.
     """
 
-    def __init__(self, template: KVCache, capacity: int) -> None:
+    def __init__(self, template: NumpyKVCache, capacity: int) -> None:
         num_layers, _, _, *shape = template.keys_values.shape
         super().__init__(num_layers, capacity, *shape)
         self._all_keys_values, self._all_shift_state = self.keys_values, self.shift_state
         self.lengths: Array = np.empty(0, np.intp)
 
-    def append(self, cache: KVCache) -> None:
+    def append(self, cache: NumpyKVCache) -> None:
         """Append a sequence from its prefilled cache."""
         row = len(self.lengths)
         self._all_keys_values[:, :, row, :, : cache.length] = cache.keys_values[:, :, 0, :, : cache.length]
@@ -106,7 +106,7 @@ class RaggedKVCache(KVCache):
         return np.where(hidden, np.float32(-np.inf), np.float32(0))
 
     def extend(self, layer: int, keys_values: Array) -> Array:
-        """Add the keys and values of one new position per sequence to a layer, as `KVCache.extend` does with T = 1."""
+        """Add the keys and values of one new position per sequence to a layer, as in `NumpyKVCache` with T = 1."""
         rows = np.arange(len(self.lengths))
         self.keys_values[layer, :, rows, :, self.lengths] = keys_values[:, :, :, 0].swapaxes(0, 1)
         return self.keys_values[layer, :, :, :, : self.lengths.max() + 1]
