@@ -55,6 +55,7 @@ RUNGS: list[tuple[str, Flags]] = [  # cumulative: each adds its flags to those o
         "QK-norm per channel, more regularization",
         {
             **{"model.query_key_scale": "channel", "model.weight_decay": 0.5, "model.muon_weight_decay": 0.2},
+            **{"model.muon_learning_rate": 0.016},
             **{"model.average_last_steps": 400, "model.case_sharing": True, "model.multi_token_weight": 0.3},
         },
     ),

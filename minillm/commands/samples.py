@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import RawIOBase
 from pathlib import Path
@@ -18,8 +19,7 @@ from minillm.files import escape_line_separators
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
-    from minillm.generation.decoder import InferenceDecoder
-    from minillm.tokenizer import Tokenizer
+    from minillm.generation.batch_generator import BatchGenerator
 
 BATCH_SIZE = 64  # maximum number of samples generated together
 ANSI_C_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: r"\n", 39: r"\'", 92: r"\\"}
@@ -40,7 +40,7 @@ class Session:
 
     Args:
         path: Path of the checkpoint.
-        decoder, tokenizer: The model.
+        generator: Generator of the texts with the model.
         training_text: Text for the memorization check, if any.
         num_samples: Number of texts per prompt.
         total: Number of texts of the command; 0 if it is not known.
@@ -49,8 +49,7 @@ class Session:
     """
 
     path: Path
-    decoder: InferenceDecoder
-    tokenizer: Tokenizer
+    generator: BatchGenerator
     training_text: TrainingText | None
     num_samples: int
     total: int
@@ -59,17 +58,20 @@ class Session:
     number: int = 0  # of texts so far
     num_copies: int = 0  # texts that are documents of the training text
 
-    def generate(self, prompt: str, params: SamplingParams) -> None:
-        """Generate the texts of a prompt in batches, and stream them one after another."""
-        from minillm.generation.generate import generate_batch
+    def generate(self, prompts: Sequence[str], params: SamplingParams) -> None:
+        """Generate the texts of prompts in batches, and stream them one after another."""
+        from minillm.generation.batch_generator import Batch  # imported late, to keep --help fast
 
-        for first in range(0, self.num_samples, BATCH_SIZE):
-            offsets = range(first, min(first + BATCH_SIZE, self.num_samples))
-            samples = [Sample(prompt, replace(params, seed=(params.seed or 0) + offset)) for offset in offsets]
-            seeds = [sample.params.seed for sample in samples]
-            batch = generate_batch(self.decoder, self.tokenizer, prompt, params, seeds)
-            for sample, pieces in zip(samples, _demultiplex(batch, len(samples)), strict=True):
-                self._write(sample, pieces)
+        num_processes, first_seed = self.generator.num_processes, params.seed or 0
+        size = min(BATCH_SIZE, math.ceil(self.num_samples * len(prompts) / num_processes))
+        seeds = range(first_seed, first_seed + self.num_samples)
+        batches = [Batch(prompt, seeds[n : n + size]) for prompt in prompts for n in range(0, self.num_samples, size)]
+        for n in range(0, len(batches), num_processes):
+            running = batches[n : n + num_processes]
+            for batch, chunks in zip(running, self.generator.generate(running, params), strict=True):
+                samples = [Sample(batch.prompt, replace(params, seed=seed)) for seed in batch.seeds]
+                for sample, pieces in zip(samples, _demultiplex(chunks, len(samples)), strict=True):
+                    self._write(sample, pieces)
 
     def report_novelty(self) -> None:
         """Print how many of several texts are not documents of the training text, if it has documents."""

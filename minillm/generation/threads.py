@@ -1,4 +1,4 @@
-"""Number of threads of NumPy's matrix products."""
+"""Number of processes, and of threads of NumPy's matrix products."""
 
 import math
 
@@ -6,6 +6,7 @@ from minillm.config import ModelConfig
 from minillm.cpus import usable_cpus, user_sets_threads
 
 MIN_PARAMETERS = 2_000_000  # of a model from which a second thread pays
+MIN_POOL_COST = 0
 
 
 def useful_threads(config: ModelConfig) -> int:
@@ -14,8 +15,24 @@ def useful_threads(config: ModelConfig) -> int:
     Args:
         config: Configuration of the model.
     """
-    num_parameters = sum(math.prod(shape) for shape in config.weight_shapes().values())
-    return usable_cpus() if num_parameters >= MIN_PARAMETERS else 1
+    return usable_cpus() if num_parameters(config) >= MIN_PARAMETERS else 1
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Return the number of parameters of a model."""
+    return sum(math.prod(shape) for shape in config.weight_shapes().values())
+
+
+def useful_processes(config: ModelConfig, num_texts: int, num_tokens: int) -> int:
+    """Return the number of processes that generate texts fastest.
+
+    Args:
+        config: Configuration of the model.
+        num_texts: Number of texts.
+        num_tokens: Tokens per text.
+    """
+    cost = num_texts * num_tokens * num_parameters(config)
+    return min(usable_cpus(), num_texts) if cost >= MIN_POOL_COST and not user_sets_threads() else 1
 
 
 def set_num_threads(num_threads: int) -> None:
