@@ -247,6 +247,13 @@ CASES = [
     ("predict --prompt A --top_p 2", "top_p must be above 0 and at most 1"),
     ("predict --prompt A --max_new_tokens 0", "max_new_tokens must be at least 1"),
     ("predict --prompt A --num_samples 0", "num_samples must be at least 1"),
+    ("predict --prompt A --accelerator tpu", "argument --accelerator: invalid choice: 'tpu'"),
+    ("predict --prompt A --accelerator cpu --precision 8", "argument --precision: invalid choice: '8'"),
+    (
+        "predict --prompt A --precision bf16-mixed",
+        "--precision bf16-mixed needs --accelerator: pass --accelerator auto",
+    ),
+    ("serve --precision bf16-mixed", "--precision bf16-mixed needs --accelerator: pass --accelerator auto"),
     ("predict --interactive", "--interactive reads prompts from a terminal, but stdin is not one"),
     ("predict --interactive --prompt A", "not allowed with argument"),
     ("predict --prompt A --seed=-5", "seed must be at least 0"),

@@ -6,7 +6,7 @@ from minillm.config import ModelConfig
 from minillm.cpus import usable_cpus, user_sets_threads
 
 MIN_PARAMETERS = 2_000_000  # of a model from which a second thread pays
-MIN_POOL_COST = 0
+MIN_WORK = 4e9  # tokens times parameters from which starting processes pays
 
 
 def useful_threads(config: ModelConfig) -> int:
@@ -31,8 +31,8 @@ def useful_processes(config: ModelConfig, num_texts: int, num_tokens: int) -> in
         num_texts: Number of texts.
         num_tokens: Tokens per text.
     """
-    cost = num_texts * num_tokens * num_parameters(config)
-    return min(usable_cpus(), num_texts) if cost >= MIN_POOL_COST and not user_sets_threads() else 1
+    is_much = num_texts * num_tokens * num_parameters(config) >= MIN_WORK
+    return min(usable_cpus(), num_texts) if is_much and not user_sets_threads() else 1
 
 
 def set_num_threads(num_threads: int) -> None:

@@ -79,6 +79,7 @@ def test_the_cache_has_the_precision_of_the_weights(dtype: torch.dtype):
     cache, ids = decoder.new_cache(2), np.array([[1, 2, 3], [4, 5, 6]])
     assert decoder(ids[:, :2], cache).dtype == np.float32
     logits = decoder(ids[:, 2:], cache)
+    assert isinstance(cache, KVCache)
     assert cache.keys_values.dtype == dtype
     tolerance = 0.1 if dtype == torch.bfloat16 else 1e-6
     np.testing.assert_allclose(logits, model(torch.from_numpy(ids))[:, -1].detach().numpy(), atol=tolerance)
@@ -104,6 +105,18 @@ def test_predict_writes_the_output_of_an_accelerator_in_order(minillm: Run):
 def test_predict_generates_in_low_precision(precision: str, minillm: Run):
     code, out, _ = minillm(*PREDICT, "--accelerator", "cpu", "--precision", precision)
     assert (code, len(out)) == (0, 100)
+
+
+@pytest.mark.usefixtures("in_smoke_run")
+@pytest.mark.parametrize("command", [PREDICT, ("serve",)], ids=lambda command: command[0])
+def test_a_device_that_is_missing_is_named(command: tuple[object, ...], minillm: Run, monkeypatch: pytest.MonkeyPatch):
+    def missing(**kwargs: object) -> None:
+        raise RuntimeError("No supported gpu backend found!")
+
+    monkeypatch.setattr("lightning.fabric.Fabric", missing)
+    code, out, err = minillm(*command, "--accelerator", "gpu")
+    message = "minillm: error: accelerator 'gpu' is not available here: No supported gpu backend found!\n"
+    assert (code, out, err) == (2, "", message)
 
 
 def test_the_device_moves_weights_to_its_precision(in_smoke_run: Path):

@@ -9,6 +9,7 @@ import pytest
 from openai import OpenAI
 
 from minillm.checkpoint.find import find_checkpoint
+from minillm.generation.load import Device
 from minillm.serve.api import Access, create_app
 from minillm.serve.limits import Limits
 from minillm.serve.server import MAX_CONNECTIONS, Server
@@ -21,16 +22,17 @@ def serving(
     allowed_hosts: tuple[str, ...] = (),
     cors_origins: tuple[str, ...] = (),
     max_connections: int = MAX_CONNECTIONS,
+    device: Device | None = None,
     **limits: Any,
 ) -> Generator[str]:
     """Serve the best checkpoint below the working folder in a thread; yield the address."""
     listening = socket.create_server(("127.0.0.1", 0))
     access = Access(api_key, allowed_hosts, cors_origins)
-    app = create_app(find_checkpoint("best"), Limits(**limits), access)
+    app = create_app(find_checkpoint("best"), Limits(**limits), access, device)
     server = Server(app, 0.2, Limits(**limits).keep_alive_seconds, max_connections)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
-    until(lambda: server.started)
+    until(lambda: server.started, 60)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from minillm.checkpoint.find import find_checkpoint
 from minillm.generation.generate import generate_batch
-from minillm.generation.load import load_numpy
+from minillm.generation.load import Device, load_numpy
 from minillm.generation.sampling_params import SamplingParams
 from minillm.serve import models as models_module
 from minillm.serve import worker
@@ -22,6 +22,7 @@ from minillm.serve.limits import Limits
 from minillm.serve.models import Models
 from minillm.serve.worker import Inbox, TextDelta, TextRequest, Worker
 from tests.serve.client import BODY, ask, begin, texts, until
+from tests.serve.conftest import serving
 
 
 def request(number: int, prompt: list[int], seed: int, num_tokens: int, group: int = 0) -> TextRequest:
@@ -45,6 +46,16 @@ def test_texts_start_at_once_and_arrive_in_parts(in_smoke_run: Path):
         assert made[0].num_tokens == 1
         assert sum(piece.num_tokens for piece in made) == 90
         assert [piece.finish_reason for piece in made] == [None] * (len(made) - 1) + ["length"]
+
+
+def test_a_server_with_pytorch_generates_the_texts_of_numpy(in_smoke_run: Path):
+    body = {"prompt": ["ROMEO:", "A"], "max_tokens": 90, "seed": 1, "n": 2}
+    answers: list[Any] = []
+    for device in (None, Device("cpu", "32-true")):
+        with serving(device=device, num_workers=1) as address:
+            answers.append(json.loads(ask(address, body=body)[2])["choices"])
+    assert answers[0] == answers[1]
+    assert [len(choice["text"]) for choice in answers[0]] == [90] * 4
 
 
 def test_cancelled_texts_are_not_generated(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
