@@ -8,6 +8,7 @@ all of them. The tables have medians over the rounds, and medians of the ratios 
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -17,15 +18,17 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import generation
 import growth
+import llama2c
 import startup
 import torch
 import training
-from sizes import Sizes
+from sizes import GENERATION_SIZES, Sizes
 from workers import Result, WorkloadSpec, run_interleaved
 
 MEMORY_STEPS = (100, 1000)
@@ -44,7 +47,9 @@ def main() -> None:
     parser.add_argument("--only", choices=parts, action="append", help="part to run; may be repeated (default: all)")
     parser.add_argument("--rounds", type=int, default=7, help="number of measured rounds")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/reference"), help="folder of JSON and plot")
+    parser.add_argument("--llama2c", type=Path, help="program `run` of llama2.c (see llama2c.py)")
     options = parser.parse_args()
+    parts["generation"] = partial(measure_generation, llama2c_program=options.llama2c and options.llama2c.absolute())
     file = options.output / "speed.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     for name in options.only or parts:
@@ -83,22 +88,26 @@ def measure_training(rounds: int, output: Path) -> dict:
     return {name: asdict(result) for name, result in results.items()}
 
 
-def measure_generation(rounds: int, output: Path) -> dict:
+def measure_generation(rounds: int, output: Path, llama2c_program: Path | None = None) -> dict:
     """Time the generation of 500 characters after a prompt, for one text and for a batch of 64."""
     found = {}
-    print("| generating 500 characters | characters per second | ours relative to it |\n|---|---|---|")
-    for num_texts, num_calls in ((1, 3), (64, 1)):
-        arguments = {"sizes": Sizes(), "num_texts": num_texts}
-        ours, theirs = f"minillm, batch {num_texts}", f"Hugging Face generate, batch {num_texts}"
+    print("| generating 500 characters | characters per second | relative to Hugging Face |\n|---|---|---|")
+    for (name, sizes), num_texts in itertools.product(GENERATION_SIZES.items(), (1, 64)):
+        arguments = {"sizes": sizes, "num_texts": num_texts}
         specs = {
-            ours: WorkloadSpec(generation.ours, num_calls, arguments),
-            theirs: WorkloadSpec(generation.huggingface, 1, arguments),
+            "Hugging Face generate": WorkloadSpec(generation.huggingface, 1, arguments),
+            "NumPy": WorkloadSpec(generation.ours, 3 if num_texts == 1 else 1, arguments),
+            "PyTorch": WorkloadSpec(generation.ours_torch, 1, arguments),
         }
+        if llama2c_program is not None and num_texts == 1:
+            specs["llama2.c"] = WorkloadSpec(llama2c.generate, 3, {"sizes": sizes, "program": llama2c_program})
+        specs = {f"{name}, batch {num_texts}: {method}": spec for method, spec in specs.items()}
         results = run_interleaved(specs, rounds)
-        for name, result in results.items():
+        theirs = next(iter(results.values()))
+        for method, result in results.items():
             speed = num_texts * generation.NUM_NEW_CHARACTERS / result.median
-            print(f"| {name} | {speed:,.0f} | {ratio(result, results[ours]):.1f} |", flush=True)
-        found |= {name: asdict(result) for name, result in results.items()}
+            print(f"| {method} | {speed:,.0f} | {ratio(theirs, result):.1f} |", flush=True)
+        found |= {method: asdict(result) for method, result in results.items()}
     return found
 
 

@@ -7,32 +7,59 @@ from typing import Any
 from sizes import Sizes
 from workers import Workload
 
+from minillm.config import ModelConfig
+from minillm.model import Decoder
+from minillm.tokenizer import CharTokenizer
+
 PROMPT, NUM_NEW_CHARACTERS = "ROMEO:", 500
 ALPHABET = "\n !$&',-.3:;?ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 TEMPERATURE, TOP_K = 0.8, 40
 
 
 def ours(sizes: Sizes, num_texts: int) -> Workload:
-    """Generate past the context length: with `minillm.generate`, or as `predict --num_samples` for several texts."""
-    from minillm.config import ModelConfig
-    from minillm.generation.generate import generate, generate_batch
+    """Generate past the context length with NumPy: one text by `minillm.generate`, several as `predict` does."""
+    from minillm.generation.batch_generator import Batch, cpu_generator
+    from minillm.generation.generate import generate
     from minillm.generation.numpy_decoder import NumpyDecoder
     from minillm.generation.sampling_params import SamplingParams
-    from minillm.model import Decoder
-    from minillm.tokenizer import CharTokenizer
 
-    shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
-    model, tokenizer = Decoder(ModelConfig(sizes.vocab_size, *shape, dropout=0.2)).eval(), CharTokenizer(ALPHABET)
+    model, tokenizer = new_model(sizes), CharTokenizer(ALPHABET)
+
+    def one_text() -> None:
+        text = "".join(generate(model, tokenizer, PROMPT, NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K))
+        assert len(text) == NUM_NEW_CHARACTERS
+
+    def several_texts() -> None:
+        decoder, params = NumpyDecoder.from_model(model), SamplingParams(NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K)
+        with cpu_generator(decoder, tokenizer, num_texts, NUM_NEW_CHARACTERS) as generator:
+            size = -(-num_texts // generator.num_processes)
+            batches = [Batch(PROMPT, range(n, min(n + size, num_texts))) for n in range(0, num_texts, size)]
+            length = sum(len(chunk) for chunks in generator.generate(batches, params) for _, chunk in chunks)
+        assert length == NUM_NEW_CHARACTERS * num_texts
+
+    return _repeat(one_text if num_texts == 1 else several_texts)
+
+
+def ours_torch(sizes: Sizes, num_texts: int) -> Workload:
+    """Generate past the context length with PyTorch, as `predict --accelerator cpu` does."""
+    from minillm.generation.generate import generate_batch
+    from minillm.generation.sampling_params import SamplingParams
+    from minillm.generation.torch_decoder import TorchDecoder
+
+    decoder, tokenizer = TorchDecoder(new_model(sizes)), CharTokenizer(ALPHABET)
+    params = SamplingParams(NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K)
 
     def call() -> None:
-        if num_texts == 1:
-            text = "".join(generate(model, tokenizer, PROMPT, NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K))
-        else:
-            decoder, params = NumpyDecoder.from_model(model), SamplingParams(NUM_NEW_CHARACTERS, TEMPERATURE, TOP_K)
-            text = "".join(chunk for _, chunk in generate_batch(decoder, tokenizer, PROMPT, params, range(num_texts)))
-        assert len(text) == NUM_NEW_CHARACTERS * num_texts
+        chunks = generate_batch(decoder, tokenizer, PROMPT, params, range(num_texts))
+        assert sum(len(chunk) for _, chunk in chunks) == NUM_NEW_CHARACTERS * num_texts
 
     return _repeat(call)
+
+
+def new_model(sizes: Sizes) -> Decoder:
+    """Return a decoder with the parts of the reference and random weights."""
+    shape = (sizes.context_length, sizes.embed_dim, sizes.num_layers, sizes.num_heads)
+    return Decoder(ModelConfig(sizes.vocab_size, *shape, dropout=0.2)).eval()
 
 
 def huggingface(sizes: Sizes, num_texts: int) -> Workload:

@@ -13,3 +13,10 @@ class Sizes:
     num_layers: int = 2
     num_heads: int = 4
     vocab_size: int = 65
+
+
+GENERATION_SIZES = {  # those of these configurations
+    "minillm.yaml": Sizes(),
+    "laptop.yaml": Sizes(context_length=256, embed_dim=160, num_layers=3, num_heads=5),
+    "gpu.yaml": Sizes(context_length=256, embed_dim=384, num_layers=6, num_heads=6),
+}

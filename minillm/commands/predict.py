@@ -9,7 +9,6 @@ import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from minillm.commands.command_parser import CommandParser
 from minillm.commands.device_flags import add_device_flags, chosen_device
@@ -21,11 +20,6 @@ from minillm.commands.unknown_characters import known_prompt, report_impossible_
 from minillm.cpus import one_blas_thread
 from minillm.errors import exit_on_wrong_input, fail
 from minillm.generation.sampling_params import SamplingParams
-
-if TYPE_CHECKING:
-    from minillm.generation.batch_generator import BatchGenerator
-    from minillm.generation.numpy_decoder import NumpyDecoder
-    from minillm.tokenizer import Tokenizer
 
 
 def run(args: list[str]) -> None:
@@ -42,14 +36,14 @@ def run(args: list[str]) -> None:
             params, prompts = _sampling_params(options), [] if options.interactive else _prompts(options)
             with one_blas_thread():
                 from minillm.checkpoint.find import find_checkpoint  # imported late, to keep --help fast
-            from minillm.generation.batch_generator import BatchGenerator
+            from minillm.generation.batch_generator import BatchGenerator, cpu_generator
             from minillm.generation.load import load_numpy, load_torch
 
             device, path = chosen_device(options), find_checkpoint(options.ckpt_path)
             total = len(prompts) * options.num_samples  # 0 if it is not known
             if device is None:
                 decoder, tokenizer, data = load_numpy(path)
-                generator = _cpu_generator(decoder, tokenizer, total, params.max_new_tokens)
+                generator = cpu_generator(decoder, tokenizer, total, params.max_new_tokens)
             else:
                 decoder, tokenizer, data = load_torch(path, device)
                 generator = BatchGenerator(decoder, tokenizer)
@@ -69,21 +63,6 @@ def run(args: list[str]) -> None:
                 print(f"minillm: error: {error}", file=sys.stderr)
             except KeyboardInterrupt:  # ends this text only
                 pass
-
-
-def _cpu_generator(decoder: NumpyDecoder, tokenizer: Tokenizer, num_texts: int, num_tokens: int) -> BatchGenerator:
-    """Return a generator that uses the CPUs: by processes for many texts, else by threads if the model is large."""
-    from minillm.generation.batch_generator import BatchGenerator
-    from minillm.generation.threads import set_num_threads, useful_processes, useful_threads
-
-    num_processes = useful_processes(decoder.config, num_texts, num_tokens)
-    if num_processes > 1:
-        from minillm.generation.processes import ProcessPoolGenerator  # imported on use: slow
-
-        return ProcessPoolGenerator(decoder, tokenizer, num_processes)
-    if (num_threads := useful_threads(decoder.config)) > 1:
-        set_num_threads(num_threads)
-    return BatchGenerator(decoder, tokenizer)
 
 
 def _parser() -> CommandParser:

@@ -8,7 +8,9 @@ from typing import NamedTuple, Self
 
 from minillm.generation.decoder import InferenceDecoder
 from minillm.generation.generate import generate_batch
+from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
+from minillm.generation.threads import set_num_threads, useful_processes, useful_threads
 from minillm.tokenizer import Tokenizer
 
 Chunk = tuple[int, str]  # the index of a text in its batch, and what follows in it
@@ -53,3 +55,22 @@ class BatchGenerator:
         """
         for prompt, seeds in batches:
             yield generate_batch(*self.model, prompt, settings, seeds)
+
+
+def cpu_generator(decoder: NumpyDecoder, tokenizer: Tokenizer, num_texts: int, num_tokens: int) -> BatchGenerator:
+    """Create a generator that uses all CPUs: with processes for many texts, with threads for a large model.
+
+    Args:
+        decoder: The model; the number of threads of all NumPy code is set for it.
+        tokenizer: Its tokenizer.
+        num_texts: Number of texts to generate; 0 if it is not known.
+        num_tokens: Maximum number of tokens of each.
+    """
+    num_processes = useful_processes(decoder.config, num_texts, num_tokens)
+    if num_processes > 1:
+        from minillm.generation.processes import ProcessPoolGenerator  # imported on use: slow
+
+        return ProcessPoolGenerator(decoder, tokenizer, num_processes)
+    if (num_threads := useful_threads(decoder.config)) > 1:
+        set_num_threads(num_threads)
+    return BatchGenerator(decoder, tokenizer)

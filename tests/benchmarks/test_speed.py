@@ -33,7 +33,7 @@ def test_training_workload_runs(build: str, arguments: dict[str, bool]):
     assert getattr(training, build)(tiny(), **arguments)(2) > 0
 
 
-@pytest.mark.parametrize("build", ["ours", "huggingface"])
+@pytest.mark.parametrize("build", ["ours", "ours_torch", "huggingface"])
 @pytest.mark.parametrize("num_texts", [1, 2])
 def test_generation_workload_runs(build: str, num_texts: int):
     import generation  # pyright: ignore[reportMissingImports]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minillm.generation import threads
+from minillm.generation import batch_generator, threads
 from minillm.generation.batch_generator import Batch, BatchGenerator
 from minillm.generation.load import load_numpy
 from minillm.generation.processes import ProcessPoolGenerator
@@ -107,7 +107,7 @@ def test_predict_writes_the_same_with_several_processes(
     Path("prompts.txt").write_text("ROMEO:\nA\nB\n")
     command = ("predict", *flags, "--num_samples", 5, "--max_new_tokens", 40, "--seed", 3, "--output")
     one = minillm(*command, "one.jsonl")
-    monkeypatch.setattr(threads, "useful_processes", lambda *args: 3)
+    monkeypatch.setattr(batch_generator, "useful_processes", lambda *args: 3)
     assert minillm(*command, "three.jsonl") == one
     assert Path("three.jsonl").read_bytes() == Path("one.jsonl").read_bytes()
     assert one[0] == 0
