@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from minillm.config import ModelConfig
 from minillm.model import Decoder
@@ -85,7 +85,10 @@ LLAMA_NAMES = {
 
 
 def as_llama(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]:
-    """Names and values of a block's weight in Hugging Face's Llama."""
+    """Names and values of a block's weight in Hugging Face's Llama, and in its Qwen3, which has QK-norm."""
+    if layer == "attention.scale":
+        query, key = (scale.view(-1, 2).T.flatten() for scale in weight)
+        return {"self_attn.q_norm": query, "self_attn.k_norm": key}
     if layer == "attention.query_key_value":  # Llama rotates channels i and i + D / 2 as a pair, not 2i and 2i + 1
         query, key, value = weight.chunk(3)
         query, key = (part.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).reshape_as(part) for part in (query, key))
@@ -95,14 +98,24 @@ def as_llama(layer: str, weight: Tensor, num_heads: int) -> dict[str, Tensor]:
     return {LLAMA_NAMES[layer]: weight}
 
 
-def test_logits_with_rotary_positions_rms_norm_and_swiglu_equal_those_of_hugging_face_llama():
-    model = decoder(embed_dim=12, position="rotary", norm="rms", activation="swiglu")
+@pytest.mark.parametrize(
+    ("peer", "config", "parts"),
+    [
+        (LlamaForCausalLM, LlamaConfig, {}),
+        (Qwen3ForCausalLM, Qwen3Config, {"query_key_norm": True, "query_key_scale": "channel"}),
+    ],
+)
+def test_logits_with_rotary_positions_rms_norm_and_swiglu_equal_those_of_hugging_face(
+    peer: Any, config: Any, parts: dict[str, Any]
+):
+    model = decoder(embed_dim=12, position="rotary", norm="rms", activation="swiglu", **parts)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     sizes: dict[str, Any] = {"vocab_size": V, "hidden_size": 12, "num_hidden_layers": L, "num_attention_heads": H}
+    sizes |= {"num_key_value_heads": H, "head_dim": 12 // H, "intermediate_size": 32}
     constants: dict[str, Any] = {"max_position_embeddings": T, "rms_norm_eps": 1e-5, "rope_theta": 10_000}
-    llama = LlamaForCausalLM(LlamaConfig(**sizes, **constants, intermediate_size=32))
+    other = peer(config(**sizes, **constants, tie_word_embeddings=False))
     weights: dict[str, Tensor] = {}
     for name, weight in model.state_dict().items():
         if name.startswith("blocks."):
@@ -111,9 +124,9 @@ def test_logits_with_rotary_positions_rms_norm_and_swiglu_equal_those_of_hugging
             weights |= {f"model.layers.{number}.{key}.weight": value for key, value in llama_weights.items()}
         else:
             weights[f"{LLAMA_NAMES[name.removesuffix('.weight')]}.weight"] = weight
-    llama.load_state_dict(weights)
+    other.load_state_dict(weights)
     ids = torch.randint(V, (3, T))
-    torch.testing.assert_close(model(ids), llama(ids).logits)
+    torch.testing.assert_close(model(ids), other(ids).logits)
 
 
 OPTIONS = {
