@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     Timer,
     TQDMProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, SingleDeviceStrategy
 
@@ -58,6 +59,9 @@ def check_callbacks(callbacks: list[Callback], settings: Any) -> None:
                 "StochasticWeightAveraging averages once per epoch, but with trainer.max_steps the run is one epoch:"
                 " pass --trainer.max_steps -1 --trainer.max_epochs N, or EMAWeightAveraging, which averages over steps"
             )
+        if isinstance(callback, WeightAveraging | StochasticWeightAveraging) and settings.model.average_last_steps:
+            name = type(callback).__name__
+            fail(f"{name} averages the weights, as model.average_last_steps does: pass --model.average_last_steps 0")
         if isinstance(callback, LearningRateFinder) and settings.model.optimizer != "adamw":
             fail("LearningRateFinder finds one learning rate, but muon has two: pass --model.optimizer adamw")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch.callbacks import LearningRateFinder, ProgressBar, StochasticWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, LearningRateFinder, ProgressBar, StochasticWeightAveraging
 
 import minillm as package
 from minillm.callbacks.lightning_internals import starts_processes_without_command
@@ -153,6 +153,11 @@ def test_callbacks_that_change_a_step_are_refused(message: str, callbacks: dict[
 def test_learning_rate_finder_with_muon_is_refused():
     with pytest.raises(ValueError, match="LearningRateFinder finds one learning rate, but muon has two"):
         package.fit("smoke", model={"optimizer": "muon"}, callbacks=[LearningRateFinder()])
+
+
+def test_weights_are_averaged_by_one_callback_only():
+    with pytest.raises(ValueError, match="EMAWeightAveraging averages the weights, as model.average_last_steps does"):
+        package.fit("smoke", model={"average_last_steps": 5}, callbacks=[EMAWeightAveraging()])
 
 
 def test_refused_callbacks_are_refused_as_objects_too():
