@@ -156,7 +156,7 @@ def test_learning_rate_finder_with_muon_is_refused():
 
 
 def test_weights_are_averaged_by_one_callback_only():
-    with pytest.raises(ValueError, match="EMAWeightAveraging averages the weights, as model.average_last_steps does"):
+    with pytest.raises(ValueError, match=r"EMAWeightAveraging averages the weights, as model\.average_last_steps does"):
         package.fit("smoke", model={"average_last_steps": 5}, callbacks=[EMAWeightAveraging()])
 
 
