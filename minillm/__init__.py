@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minillm.commands.fit_function import FitResult, fit
+    from minillm.export.export import export
     from minillm.generation.generate import generate
     from minillm.generation.load import load
     from minillm.training.interruption import DivergedError
 
-__all__ = ["DivergedError", "FitResult", "fit", "generate", "load"]
+__all__ = ["DivergedError", "FitResult", "export", "fit", "generate", "load"]
 __version__ = "0.2.0"
 
 _MODULES = {
     "DivergedError": "minillm.training.interruption",
     "FitResult": "minillm.commands.fit_function",
+    "export": "minillm.export.export",
     "fit": "minillm.commands.fit_function",
     "generate": "minillm.generation.generate",
     "load": "minillm.generation.load",

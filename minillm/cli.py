@@ -19,6 +19,7 @@ COMMANDS = {
     "test": ("minillm.commands.flags", "same as validate, but name the metrics test_*"),
     "predict": ("minillm.commands.predict", "continue a prompt with a trained model"),
     "serve": ("minillm.commands.serve", "serve trained models with a web page and an HTTP API"),
+    "export": ("minillm.commands.export", "write a trained model in the format of another program"),
     "inspect": ("minillm.commands.inspect", "describe a text, and say which configuration to begin with"),
     "configs": ("minillm.commands.configs", "list the packaged configurations, or print one"),
 }

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "minillm"
 LAYERS = [  # top to bottom; a component imports components of lower layers only
     {"cli"},
     {"commands"},
-    {"callbacks", "serve"},
+    {"callbacks", "serve", "export"},
     {"training", "generation"},
     {"checkpoint", "data"},
     {"tokenizer", "model"},

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from minillm.checkpoint.exported import is_exported
 from minillm.checkpoint.format import UnsupportedFileError
 from minillm.checkpoint.run_folder import RUNS_FOLDER, RunFolder, run_folders, version_folder
 from minillm.checkpoint.sessions import start_of_last_session
@@ -16,8 +17,9 @@ def find_checkpoint(ckpt_path: str | Path, read: Read = read_checkpoint) -> Path
     """Resolve a name to a checkpoint file.
 
     Args:
-        ckpt_path: A checkpoint file; a run folder, for its best checkpoint; `best`, for that of the newest run below
-            `lightning_logs/` that has one; or `last`, for the latest checkpoint of the newest run there.
+        ckpt_path: A checkpoint file; the folder of an exported model; a run folder, for its best checkpoint; `best`,
+            for that of the newest run below `lightning_logs/` that has one; or `last`, for the latest checkpoint of the
+            newest run there.
         read: Reads a checkpoint, for `last`, to skip a damaged one.
 
     Raises:
@@ -107,7 +109,7 @@ def read_latest_checkpoint(
 
 
 def _resolve_file(ckpt_path: str | Path) -> Path:
-    """Resolve a file to itself, a run folder to its best.ckpt, and `best` to the newest best.ckpt."""
+    """Resolve a file or exported model to itself, a run folder to its best.ckpt, and `best` to the newest best.ckpt."""
     name = str(ckpt_path)
     if "://" in name:
         raise ValueError(f"{name!r} is a URL: download the file first, if you trust its source")
@@ -115,6 +117,8 @@ def _resolve_file(ckpt_path: str | Path) -> Path:
         return _find_newest_run("best.ckpt").best
     path = Path(name)
     if name and path.is_dir():
+        if is_exported(path):
+            return path
         path = _run_at(path).best
     if not name or not path.is_file():
         where = str(path) if name else name

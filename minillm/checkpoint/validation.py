@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minillm.checkpoint.archive import read_archive
+from minillm.checkpoint.exported import read_exported
 from minillm.checkpoint.format import UnsupportedFileError, check_format
 from minillm.config import ModelConfig
 from minillm.tokenizer import Tokenizer, tokenizer_from_state
@@ -41,7 +42,7 @@ class Checkpoint:
     """A validated checkpoint.
 
     Args:
-        path: Path of the checkpoint file.
+        path: Path of the checkpoint file, or of the folder of an exported model.
         content: The saved dictionary of plain values and tensors.
     """
 
@@ -126,13 +127,13 @@ class Checkpoint:
 def read_checkpoint(
     path: Path, as_tensor: Callable[[Any], Any] = np.copy, allow_custom_parts: bool = False
 ) -> Checkpoint:
-    """Read and validate a checkpoint file.
+    """Read and validate a checkpoint file, or the folder of an exported model.
 
     No code in the file is executed, memory use is limited to a few times its size, and its model configuration must
     match its weights.
 
     Args:
-        path: Path of the checkpoint file.
+        path: Path of the file or folder.
         as_tensor: Converts a read-only array to a tensor; by default, copies it to a writable array.
         allow_custom_parts: Whether the model may have parts that are not those of `Decoder`, whose weights are not
             checked.
@@ -146,7 +147,7 @@ def read_checkpoint(
         OSError: The file cannot be read.
     """
     try:
-        content: dict[str, Any] = read_archive(path, as_tensor)
+        content: dict[str, Any] = read_exported(path, as_tensor) if path.is_dir() else read_archive(path, as_tensor)
         if type(content) is not dict:
             raise ValueError(f"it must contain a dictionary, got {type(content).__name__}")
         check_format(content, path)

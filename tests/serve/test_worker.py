@@ -48,7 +48,10 @@ def test_texts_start_at_once_and_arrive_in_parts(in_smoke_run: Path):
         assert [piece.finish_reason for piece in made] == [None] * (len(made) - 1) + ["length"]
 
 
-def test_a_server_with_pytorch_generates_the_texts_of_numpy(in_smoke_run: Path):
+@pytest.mark.filterwarnings("ignore:.*use of fork")
+def test_a_server_with_pytorch_generates_the_texts_of_numpy(in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
+    fork = multiprocessing.get_context("fork")  # with the imported PyTorch
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: fork)
     body = {"prompt": ["ROMEO:", "A"], "max_tokens": 90, "seed": 1, "n": 2}
     answers: list[Any] = []
     for device in (None, Device("cpu", "32-true")):
