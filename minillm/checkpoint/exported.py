@@ -11,7 +11,7 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 MODEL_TYPE = "minillm"
 SETTINGS = (  # of a checkpoint, that config.json has too
     *("hyper_parameters", "datamodule_hyper_parameters", "seed", "global_step"),
-    *("num_processes", "num_batches", "format", "versions"),
+    *("num_processes", "num_batches", "format", "versions", "epoch", "pytorch-lightning_version"),
 )
 
 
