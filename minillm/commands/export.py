@@ -5,7 +5,12 @@ from pathlib import Path
 from minillm.commands.command_parser import CommandParser
 from minillm.errors import exit_on_wrong_input
 
-FORMATS = ("safetensors", "hf")
+FORMATS = {
+    "safetensors": "MiniLLM itself, without pickle",
+    "hf": "Hugging Face transformers",
+    "gguf": "llama.cpp",
+    "onnx": "onnxruntime",
+}
 
 
 def run(args: list[str]) -> None:
@@ -17,7 +22,7 @@ def run(args: list[str]) -> None:
     parser = CommandParser("export", "Write a trained model to a new folder, in the format of another program.")
     add = parser.add_argument
     add("--ckpt_path", default="best", help="a checkpoint file, a run folder, or best or last of the newest run")
-    formats = "safetensors for MiniLLM itself, without pickle; hf for Hugging Face transformers"
+    formats = "; ".join(f"{name} for {program}" for name, program in FORMATS.items())
     add("--format", choices=FORMATS, required=True, help=formats)
     add("--output", type=Path, required=True, help="folder to create")
     options = parser.parse_args(args[1:])

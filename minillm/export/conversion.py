@@ -29,7 +29,7 @@ def center_residual_stream(weights: Weights) -> Weights:
     return {name: weight.astype(np.float32) for name, weight in centered.items()}
 
 
-def half_rotation(rows: Array, num_heads: int) -> Array:
+def halves_of_pairs(rows: Array, num_heads: int) -> Array:
     """Reorder the channels of each head for a rotary embedding whose pairs are (i, i + D / 2), not (2i, 2i + 1).
 
     Args:

@@ -21,7 +21,8 @@ def export(ckpt_path: str | Path, format: str, output: str | Path) -> None:
 
     Args:
         ckpt_path: A checkpoint file, a run folder (its best checkpoint), or `best` or `last` of the newest run.
-        format: `safetensors` (for MiniLLM itself, without pickle) or `hf` (Hugging Face transformers).
+        format: `safetensors` (for MiniLLM itself, without pickle), `hf` (Hugging Face transformers), `gguf` (llama.cpp)
+            or `onnx` (onnxruntime).
         output: The folder to create.
 
     Raises:
@@ -35,7 +36,10 @@ def export(ckpt_path: str | Path, format: str, output: str | Path) -> None:
     if output.exists():
         raise ValueError(f"{output} exists: pass a new folder")
     checkpoint = read_checkpoint(find_checkpoint(ckpt_path))
-    files = FORMATS[format](checkpoint)
+    try:
+        files = FORMATS[format](checkpoint)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"format {format} needs {error.name}: pip install 'minillm[export]'") from error
     _write_folder(output, {**files, "README.md": model_card(checkpoint, format).encode()})
 
 
@@ -67,15 +71,31 @@ def _umask() -> int:
     return mask
 
 
+def _safetensors_files(checkpoint: Checkpoint) -> Files:
+    return exported_files(checkpoint.content)
+
+
 def _huggingface_files(checkpoint: Checkpoint) -> Files:
-    try:
-        from minillm.export.huggingface import huggingface_files  # imported on use: needs the extra `export`
-    except ModuleNotFoundError as error:
-        raise ValueError(f"format hf needs {error.name}: pip install 'minillm[export]'") from error
+    from minillm.export.huggingface import huggingface_files  # imported on use: needs the extra `export`
+
     return huggingface_files(checkpoint)
 
 
+def _gguf_files(checkpoint: Checkpoint) -> Files:
+    from minillm.export.gguf import gguf_files
+
+    return gguf_files(checkpoint)
+
+
+def _onnx_files(checkpoint: Checkpoint) -> Files:
+    from minillm.export.onnx import onnx_files
+
+    return onnx_files(checkpoint)
+
+
 FORMATS: dict[str, Callable[[Checkpoint], Files]] = {
-    "safetensors": lambda checkpoint: exported_files(checkpoint.content),
+    "safetensors": _safetensors_files,
     "hf": _huggingface_files,
+    "gguf": _gguf_files,
+    "onnx": _onnx_files,
 }

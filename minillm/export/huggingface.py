@@ -10,7 +10,14 @@ from safetensors.numpy import save
 
 from minillm.checkpoint.validation import Checkpoint
 from minillm.config import NORM_EPSILON, ROTARY_BASE, ModelConfig
-from minillm.export.conversion import Array, Weights, block_weights, center_residual_stream, half_rotation, unsupported
+from minillm.export.conversion import (
+    Array,
+    Weights,
+    block_weights,
+    center_residual_stream,
+    halves_of_pairs,
+    unsupported,
+)
 from minillm.export.huggingface_tokenizer import tokenizer_json
 from minillm.generation.sampling_params import SamplingParams
 from minillm.tokenizer import Tokenizer
@@ -36,7 +43,7 @@ def huggingface_files(checkpoint: Checkpoint) -> dict[str, bytes]:
         ValueError: These models lack a part of this one.
     """
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    check_parts(config, "hf")
+    check_parts(config, "hf", GPT2_PARTS if config.position == "learned" else LLAMA_PARTS)
     convert = gpt2 if config.position == "learned" else llama
     settings, weights = convert(config, checkpoint.weights)
     settings |= {"vocab_size": config.vocab_size, "tie_word_embeddings": False, "dtype": "float32"}
@@ -58,19 +65,23 @@ def huggingface_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     }
 
 
-def check_parts(config: ModelConfig, format: str) -> None:
-    """Check that a GPT-2, Llama or Qwen3 has all parts of a model.
+def check_parts(config: ModelConfig, format: str, supported: dict[str, tuple[object, ...]]) -> None:
+    """Check that a format can express all parts of a model.
+
+    Args:
+        config: Configuration of the model.
+        format: Name of the format.
+        supported: Values that it can express, by the name of the setting.
 
     Raises:
-        ValueError: One has no equivalent.
+        ValueError: It cannot express one.
     """
-    part = unsupported(config, GPT2_PARTS if config.position == "learned" else LLAMA_PARTS)
+    part = unsupported(config, supported)
     if part is None and config.query_key_norm and config.query_key_scale == "head":
         part = "query_key_scale head"
     if part is not None:
-        raise ValueError(
-            f"format {format} has no model with position {config.position} and {part}: pass --format safetensors"
-        )
+        position = "" if part.startswith("position") else f"position {config.position} and "
+        raise ValueError(f"format {format} has no model with {position}{part}: pass --format onnx or safetensors")
 
 
 def gpt2(config: ModelConfig, weights: Weights) -> tuple[dict[str, Any], Weights]:
@@ -128,14 +139,24 @@ def llama(config: ModelConfig, weights: Weights) -> tuple[dict[str, Any], Weight
     return settings, {name: np.ascontiguousarray(weight) for name, weight in converted.items()}
 
 
-def llama_block(block: Weights, num_heads: int) -> Weights:
-    """Return the weights of a block by their names in Llama and Qwen3."""
+def llama_block(block: Weights, num_heads: int, half_rotation: bool = True) -> Weights:
+    """Return the weights of a block by their names in Llama and Qwen3.
+
+    Args:
+        block: Weights by their names in our block.
+        num_heads: Number of heads.
+        half_rotation: Whether the rotary embedding rotates pairs of channels (i, i + D / 2) rather than (2i, 2i + 1).
+    """
+
+    def reordered(rows: Array, num_heads: int) -> Array:
+        return halves_of_pairs(rows, num_heads) if half_rotation else rows
+
     query, key, value = np.split(block["attention.query_key_value.weight"], 3)
     gate, up = np.split(block["feed_forward.expand.weight"], 2)
     converted = {
         "input_layernorm": block["attention_norm.weight"],
-        "self_attn.q_proj": half_rotation(query, num_heads),
-        "self_attn.k_proj": half_rotation(key, num_heads),
+        "self_attn.q_proj": reordered(query, num_heads),
+        "self_attn.k_proj": reordered(key, num_heads),
         "self_attn.v_proj": value,
         "self_attn.o_proj": block["attention.projection.weight"],
         "post_attention_layernorm": block["feed_forward_norm.weight"],
@@ -145,8 +166,8 @@ def llama_block(block: Weights, num_heads: int) -> Weights:
     }
     if "attention.scale" in block:
         query_scale, key_scale = block["attention.scale"].reshape(2, -1)
-        converted["self_attn.q_norm"] = half_rotation(query_scale, 1)
-        converted["self_attn.k_norm"] = half_rotation(key_scale, 1)
+        converted["self_attn.q_norm"] = reordered(query_scale, 1)
+        converted["self_attn.k_norm"] = reordered(key_scale, 1)
     return converted
 
 

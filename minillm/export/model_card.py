@@ -20,6 +20,21 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens={max_new_tokens})[0]))
 ```
 
 The model has learned {context_length} positions; prompt and generated tokens together should not be more.""",
+    "gguf": """```bash
+llama-cli -m THIS_FOLDER/model.gguf -no-cnv -c {context_length} -n {max_new_tokens} -p "{prompt}"
+```""",
+    "onnx": """```python
+import onnxruntime
+from tokenizers import Tokenizer
+
+session = onnxruntime.InferenceSession("THIS_FOLDER/model.onnx")
+tokenizer = Tokenizer.from_file("THIS_FOLDER/tokenizer.json")
+ids = tokenizer.encode("{prompt}").ids
+for _ in range({max_new_tokens}):  # greedy decoding
+    (logits,) = session.run(None, {{"ids": [ids[-{context_length}:]]}})
+    ids.append(int(logits[0, -1].argmax()))
+print(tokenizer.decode(ids))
+```""",
 }
 
 

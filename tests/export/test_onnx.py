@@ -1,0 +1,36 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+from tokenizers import Tokenizer
+
+import minillm as package
+from minillm.tokenizer import CharTokenizer
+from tests.export.models import ALPHABET, CONTEXT_LENGTH, save_checkpoint
+
+ALL_PARTS: list[dict[str, Any]] = [
+    {
+        **{"position": "rotary", "norm": "rms", "activation": "swiglu", "token_shift": True},
+        **{"query_key_norm": True, "query_key_scale": "channel"},
+    },
+    {"position": "learned", "activation": "squared_relu", "query_key_norm": True},
+]
+
+
+@pytest.mark.parametrize("parts", ALL_PARTS, ids=["every part", "learned positions"])
+def test_logits_are_those_of_ours_for_any_batch_and_length(parts: dict[str, Any], tmp_path: Path):
+    model = save_checkpoint(tmp_path / "model.ckpt", **parts)
+    package.export(tmp_path / "model.ckpt", "onnx", tmp_path / "onnx")
+    onnx.checker.check_model(tmp_path / "onnx" / "model.onnx", full_check=True)
+    session = InferenceSession(tmp_path / "onnx" / "model.onnx")
+    for shape in ((1, 1), (2, 7), (3, CONTEXT_LENGTH)):
+        ids = torch.randint(model.config.vocab_size, shape)
+        (logits,) = session.run(None, {"ids": ids.numpy()})
+        assert isinstance(logits, np.ndarray)
+        torch.testing.assert_close(torch.from_numpy(logits), model(ids).detach(), atol=1e-4, rtol=0)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "onnx" / "tokenizer.json"))
+    assert tokenizer.encode("a bc").ids == CharTokenizer(ALPHABET).encode("a bc")
