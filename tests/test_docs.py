@@ -111,6 +111,7 @@ def test_commands_use_only_programs_that_an_installation_provides():
     ),
 )
 @pytest.mark.filterwarnings("ignore:.*is experimental")  # of optuna
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*LeafSpec")  # of Trainer.predict
 def test_every_python_example_runs(code: str, in_smoke_run: Path, monkeypatch: pytest.MonkeyPatch):
     module = types.ModuleType("example")
     monkeypatch.setitem(sys.modules, "example", module)  # so that its classes can be imported

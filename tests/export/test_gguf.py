@@ -48,10 +48,11 @@ def setting(reader: gguf.GGUFReader, name: str) -> Any:
 def as_peer(reader: gguf.GGUFReader) -> Any:
     """Build Hugging Face's model of the same architecture from the settings and tensors of a file."""
     name = setting(reader, "general.architecture")
-    constructor, config = {
+    classes: dict[str, tuple[Any, Any]] = {
         "llama": (LlamaForCausalLM, LlamaConfig),
         "qwen3": (Qwen3ForCausalLM, Qwen3Config),
-    }[name]
+    }
+    constructor, config = classes[name]
     get: Any = lambda key: setting(reader, f"{name}.{key}")  # noqa: E731
     num_heads = get("attention.head_count")
     sizes: dict[str, Any] = {

@@ -60,7 +60,8 @@ def test_every_combination_of_parts_gives_the_logits_of_ours_or_is_refused(parts
         assert not folder.exists()
         return
     package.export(tmp_path / "model.ckpt", "hf", folder)
-    peer, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    peer, info = loaded
     assert not any(info.values())
     ids = torch.randint(model.config.vocab_size, (3, CONTEXT_LENGTH))
     torch.testing.assert_close(peer.eval()(ids).logits, model(ids), atol=1e-4, rtol=0)
@@ -76,7 +77,7 @@ TOKENIZERS: dict[str, Tokenizer] = {
 }
 
 
-@pytest.fixture(scope="module", params=TOKENIZERS.values(), ids=TOKENIZERS)
+@pytest.fixture(scope="module", params=TOKENIZERS.values(), ids=list(TOKENIZERS))
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, Any]:
     """One of our tokenizers, and that of an exported folder."""
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -134,7 +135,7 @@ def test_text_never_becomes_a_special_token(pair: tuple[Tokenizer, Any]):
 def test_greedy_text_of_transformers_is_that_of_ours(tmp_path: Path):
     model = save_checkpoint(tmp_path / "model.ckpt", position="rotary", norm="layer", activation="swiglu")
     package.export(tmp_path / "model.ckpt", "hf", tmp_path / "hf")
-    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    peer: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
     ids = tokenizer("a b", return_tensors="pt").input_ids
     count = CONTEXT_LENGTH - ids.shape[1]
