@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from types import TracebackType
 
 from minillm.generation.batch_generator import Batch, BatchGenerator, Chunk
@@ -32,20 +34,21 @@ class ProcessPoolGenerator(BatchGenerator):
         self.num_processes = num_processes
         # a forked process has the model and the imported modules; elsewhere, forking is not safe
         context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._executor = ProcessPoolExecutor(num_processes - 1, context, _start_worker, self.model)
+        receiver, self._sender = context.Pipe(duplex=False)
+        arguments = (*self.model, receiver, self._sender)
+        self._executor = ProcessPoolExecutor(num_processes - 1, context, _start_worker, arguments)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """End the processes, without waiting for their texts."""
+        self._sender.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
 
     def generate(self, batches: Sequence[Batch], settings: SamplingParams) -> Iterator[Iterator[Chunk]]:
         """Generate up to `num_processes` batches; the chunks of the first are streamed, the others are whole texts."""
         first, *others = batches
-        futures = {batch: self._submit(batch, settings) for batch in others}
+        futures = [self._submit(batch, settings) for batch in others]
         yield from super().generate([first], settings)
-        for batch, future in futures.items():
+        for batch, future in zip(others, futures, strict=True):
             try:
                 yield iter(enumerate(future.result()))
             except BrokenExecutor:  # a process was killed
@@ -63,18 +66,24 @@ class ProcessPoolGenerator(BatchGenerator):
 _model: tuple[InferenceDecoder, Tokenizer]  # of a worker process
 
 
-def _start_worker(decoder: InferenceDecoder, tokenizer: Tokenizer) -> None:
-    """Keep the model in a worker process, which ends with its parent and, without a traceback, at Ctrl-C."""
+def _start_worker(decoder: InferenceDecoder, tokenizer: Tokenizer, receiver: Connection, sender: Connection) -> None:
+    """Keep the model in a worker process, which ends when its parent closes the pipe or ends, and at Ctrl-C.
+
+    Args:
+        decoder, tokenizer: The model.
+        receiver: End of the pipe on which nothing is sent.
+        sender: The other end, which the process may have inherited.
+    """
     global _model
     _model = decoder, tokenizer
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback
+    sender.close()
+    threading.Thread(target=_end_with_pipe, args=(receiver,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
+def _end_with_pipe(receiver: Connection) -> None:
+    with suppress(EOFError, OSError):
+        receiver.recv()
     os._exit(1)
 
 

@@ -65,7 +65,7 @@ def test_the_end_of_the_context_does_not_wait_for_texts(checkpoint: Path):
         next(next(pool.generate(BATCHES, SamplingParams(max_new_tokens=10**9))))
         (worker,) = multiprocessing.active_children()
     worker.join(10)
-    assert worker.exitcode == -signal.SIGTERM
+    assert worker.exitcode == 1
 
 
 def test_workers_end_with_a_killed_parent(checkpoint: Path):
@@ -104,7 +104,7 @@ def test_workers_end_with_a_killed_parent(checkpoint: Path):
 def test_predict_writes_the_same_with_several_processes(
     flags: tuple[str, ...], minillm: Run, monkeypatch: pytest.MonkeyPatch
 ):
-    Path("prompts.txt").write_text("ROMEO:\nA\nB\n")
+    Path("prompts.txt").write_text("ROMEO:\nA\nA\nB\n")
     command = ("predict", *flags, "--num_samples", 5, "--max_new_tokens", 40, "--seed", 3, "--output")
     one = minillm(*command, "one.jsonl")
     monkeypatch.setattr(batch_generator, "useful_processes", lambda *args: 3)
