@@ -49,7 +49,7 @@ def run_interleaved(specs: dict[str, WorkloadSpec], rounds: int) -> dict[str, Re
     processes = []
     for name, spec in specs.items():
         pipes[name], child_pipe = context.Pipe()
-        processes.append(context.Process(target=_work, args=(spec, child_pipe), daemon=True))
+        processes.append(context.Process(target=_work, args=(spec, child_pipe)))
         processes[-1].start()
         pipes[name].recv()  # wait until the workload is built
     results = {name: Result([], 0.0) for name in specs}
