@@ -70,6 +70,7 @@ def cpu_generator(decoder: NumpyDecoder, tokenizer: Tokenizer, num_texts: int, n
     if num_processes > 1:
         from minillm.generation.processes import ProcessPoolGenerator  # imported on use: slow
 
+        set_num_threads(1)  # of each process
         return ProcessPoolGenerator(decoder, tokenizer, num_processes)
     if (num_threads := useful_threads(decoder.config)) > 1:
         set_num_threads(num_threads)
