@@ -34,7 +34,7 @@ def test_a_missing_or_unknown_command_exits_with_one_line_and_code_2(arguments: 
     code, out, err = minillm(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
-    assert "fit, validate, test, predict, serve, inspect, configs" in err
+    assert "fit, validate, test, predict, serve, export, inspect, configs" in err
 
 
 def test_the_module_and_the_script_are_the_same_program():

@@ -30,8 +30,8 @@ def files_of(component: str) -> list[Path]:
     return [*(PACKAGE / component).glob("**/*.py")] or [PACKAGE / f"{component}.py"]
 
 
-def imported_components(file: Path) -> set[str]:
-    """Find the components that a file imports: by import statements, or by module or file names in strings."""
+def imported_modules(file: Path) -> set[str]:
+    """Find the modules, and names in them, that a file imports by import statements."""
     modules: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -39,7 +39,14 @@ def imported_components(file: Path) -> set[str]:
             modules.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             modules.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+    return modules
+
+
+def imported_components(file: Path) -> set[str]:
+    """Find the components that a file imports: by import statements, or by module or file names in strings."""
+    modules = imported_modules(file)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             if re.fullmatch(r"minillm(\.\w+)+", node.value):
                 modules.add(node.value)
             elif re.fullmatch(r"\w+/\w+\.py", node.value) and (PACKAGE / node.value).exists():
@@ -88,4 +95,11 @@ def test_transformer_classes_of_other_libraries_are_not_used():
         names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         names |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
         assert not names & TORCH_TRANSFORMERS
-        assert "transformers" not in file.read_text()
+
+
+def test_libraries_of_export_are_imported_by_its_formats_only():
+    for file in PACKAGE.glob("**/*.py"):
+        names = {module.partition(".")[0] for module in imported_modules(file)}
+        assert "transformers" not in names
+        if file.parent.name != "export":
+            assert not names & {"tokenizers", "gguf", "onnx", "onnxscript"}
