@@ -99,7 +99,7 @@ SOME_TEXT = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=st.one_of(ANY_TEXT, KNOWN_TEXT, SOME_TEXT))
 def test_token_ids_of_any_text_are_ours(pair: tuple[Tokenizer, Any], text: str):
     ours, theirs = pair
