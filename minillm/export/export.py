@@ -26,9 +26,9 @@ def export(ckpt_path: str | Path, format: str, output: str | Path) -> None:
         output: The folder to create.
 
     Raises:
-        ValueError: There is no such checkpoint or format, the format has no equivalent of a part of the model, or a
-            package that it needs is not installed.
-        OSError: The folder exists, or it cannot be written.
+        ValueError: There is no such checkpoint or format, the folder exists, the format has no equivalent of a part of
+            the model, or a package that it needs is not installed.
+        OSError: The folder cannot be written.
     """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 import minillm as package
 from minillm.checkpoint.exported import exported_files
 from minillm.checkpoint.validation import read_checkpoint
+from minillm.commands import export as command
+from minillm.export.export import FORMATS
 from tests.export.models import save_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
@@ -91,6 +93,10 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
     assert err.startswith("minillm: error: ")
     assert message in err
     assert sorted(Path().rglob("*")) == before
+
+
+def test_the_command_offers_the_formats_of_the_function():
+    assert [*command.FORMATS] == [*FORMATS]
 
 
 def test_a_full_disk_leaves_nothing(in_smoke_run: Path, minillm: Run, monkeypatch: pytest.MonkeyPatch):
