@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from minillm.config import NORM_EPSILON, ROTARY_BASE, ModelConfig
+from minillm.generation.linear import Linear, in_one_allocation
 from minillm.generation.numpy_kv_cache import Array, NumpyKVCache, NumpyRaggedKVCache
+from minillm.generation.threads import num_parameters
 
 if TYPE_CHECKING:
     from minillm.model import Decoder
 
-# nn.Linear stores these matrices as (out, in); here they are transposed to (in, out)
-LINEAR_WEIGHTS = ("query_key_value", "projection", "expand", "output_head")
+LINEAR_LAYERS = ("query_key_value", "projection", "expand", "output_head")
+MIN_UNCACHED = 4_000_000  # parameters of a model that is read from memory at every step, rather than from a cache
 
 
 class NumpyDecoder:
@@ -32,17 +34,19 @@ class NumpyDecoder:
 
     def __init__(self, weights: Mapping[str, Array], config: ModelConfig) -> None:
         self.config = config
-        self.weights = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
-        for name, weight in self.weights.items():
-            if name.endswith(LINEAR_WEIGHTS):
-                self.weights[name] = np.ascontiguousarray(weight.T)
+        weights = {name.removesuffix(".weight"): weight for name, weight in weights.items()}
+        linear = {name: weight for name, weight in weights.items() if name.endswith(LINEAR_LAYERS)}
+        self.weights = in_one_allocation({name: weight for name, weight in weights.items() if name not in linear})
+        by_input = in_one_allocation({name: weight.T for name, weight in linear.items()})
+        by_output = in_one_allocation(linear) if num_parameters(config) >= MIN_UNCACHED else {}
+        self.linear = {name: Linear(weight, by_output.get(name)) for name, weight in by_input.items()}
         self.norm = {"layer": _layer_norm, "rms": _rms_norm}[config.norm]
         self.activate = {"relu": _relu, "squared_relu": _squared_relu, "swiglu": _swiglu}[config.activation]
         self.rotations = _rotations(config.context_length, config.head_dim) if config.position == "rotary" else None
 
     @classmethod
     def from_model(cls, model: Decoder) -> Self:
-        """Create a NumPy decoder with the current weights of a PyTorch decoder."""
+        """Create a NumPy decoder with a copy of the weights of a PyTorch decoder."""
         weights = {name: weight.detach().float().cpu().numpy() for name, weight in model.state_dict().items()}
         return cls(weights, model.config)
 
@@ -102,11 +106,12 @@ class NumpyDecoder:
         self, layer: int, x: Array, cache: NumpyKVCache, positions: slice | Array, mask: Array | None, last_only: bool
     ) -> tuple[Array, Array]:
         """Run a layer on x (B * T, C), and return its output and its attention weights (B, H, T, S)."""
-        config, weights, name, B = self.config, self.weights, f"blocks.{layer}.", cache.shift_state.shape[2]
+        config, weights, linear, name = self.config, self.weights, self.linear, f"blocks.{layer}."
+        B = cache.shift_state.shape[2]
         normed = self.norm(x, weights[name + "attention_norm"])
         if config.token_shift:
             normed = _shift(normed, cache.shift_state[layer, 0], weights[name + "attention_shift.mix"])
-        heads = normed @ weights[name + "attention.query_key_value"]
+        heads = linear[name + "attention.query_key_value"](normed)
         heads = heads.reshape(B, -1, 3, config.num_heads, config.head_dim).transpose(2, 0, 3, 1, 4)
         if config.query_key_norm:
             heads[:2] = _rms_normalize(heads[:2]) * weights[name + "attention.scale"]
@@ -120,17 +125,17 @@ class NumpyDecoder:
             mask = None if mask is None else mask[..., -1:, :]
         attention = _attention_weights(query, key, mask)
         attended = (attention @ value).swapaxes(1, 2).reshape(x.shape)
-        x = x + attended @ weights[name + "attention.projection"]
+        x = x + linear[name + "attention.projection"](attended)
         normed = self.norm(x, weights[name + "feed_forward_norm"])
         if config.token_shift:
             normed = _shift(normed, cache.shift_state[layer, 1], weights[name + "feed_forward_shift.mix"])
-        expanded = self.activate(normed @ weights[name + "feed_forward.expand"])
-        return x + expanded @ weights[name + "feed_forward.projection"], attention
+        expanded = self.activate(linear[name + "feed_forward.expand"](normed))
+        return x + linear[name + "feed_forward.projection"](expanded), attention
 
     def _logits(self, x: Array) -> Array:
         """Apply the final norm and the output head: (..., C) to logits (..., V)."""
         rows = self.norm(x.reshape(-1, self.config.embed_dim), self.weights["final_norm"])
-        return (rows @ self.weights["output_head"]).reshape(*x.shape[:-1], -1)
+        return self.linear["output_head"](rows).reshape(*x.shape[:-1], -1)
 
 
 def _shift(x: Array, state: Array, mix: Array) -> Array:

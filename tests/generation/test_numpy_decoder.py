@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from minillm.config import ModelConfig
+from minillm.generation import numpy_decoder
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.model import Decoder
 from minillm.model.kv_cache import KVCache
@@ -44,8 +45,13 @@ def test_logits_with_a_kv_cache_match_those_without_for_any_split_into_steps(mod
         model(ids[:, :1], cache)
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("cuts", [[T], [1] * T, [5, 1, 1, 4], [2, 9]])
-def test_logits_match_the_pytorch_decoder_for_any_split_into_steps(model: Decoder, cuts: list[int]):
+def test_logits_match_the_pytorch_decoder_for_any_split_into_steps(
+    model: Decoder, cuts: list[int], is_large: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if is_large:
+        monkeypatch.setattr(numpy_decoder, "MIN_UNCACHED", 0)
     ids = torch.randint(V, (B, T))
     expected = model(ids).detach().numpy()
     decoder = NumpyDecoder.from_model(model)
@@ -56,12 +62,27 @@ def test_logits_match_the_pytorch_decoder_for_any_split_into_steps(model: Decode
         np.testing.assert_allclose(logits, expected[:, end - 1], atol=2e-5)
 
 
-def test_from_model_uses_the_current_weights(model: Decoder):
-    decoder, ids = NumpyDecoder.from_model(model), np.array([[1, 2]])
-    before = decoder(ids, decoder.new_cache(1))
+def test_from_model_copies_the_current_weights(model: Decoder):
+    old, ids = NumpyDecoder.from_model(model), np.array([[1, 2]])
+    before = old(ids, old.new_cache(1))
     with torch.no_grad():
-        model.get_parameter("final_norm.weight").mul_(2)
-    np.testing.assert_allclose(decoder(ids, decoder.new_cache(1)), 2 * before, rtol=1e-5)
+        for weight in ("final_norm.weight", "output_head.weight"):
+            model.get_parameter(weight).mul_(2)
+    new = NumpyDecoder.from_model(model)
+    np.testing.assert_allclose(new(ids, new.new_cache(1)), 4 * before, rtol=1e-5)
+    np.testing.assert_array_equal(old(ids, old.new_cache(1)), before)
+
+
+def test_a_large_model_reads_few_rows_from_weights_in_the_order_of_its_outputs(monkeypatch: pytest.MonkeyPatch):
+    model = Decoder(ModelConfig(V, T, embed_dim=12, num_layers=1, num_heads=2))
+    small = NumpyDecoder.from_model(model)
+    monkeypatch.setattr(numpy_decoder, "MIN_UNCACHED", 0)
+    large = NumpyDecoder.from_model(model)
+    assert all(layer.by_output is None for layer in small.linear.values())
+    for name, layer in large.linear.items():
+        assert layer.by_output is not None and layer.by_output.flags.c_contiguous
+        np.testing.assert_array_equal(layer.by_output, model.get_parameter(name + ".weight").detach())
+        np.testing.assert_array_equal(layer.by_output.T, layer.by_input)
 
 
 def test_config_weight_shapes_match_the_decoder(model: Decoder):
