@@ -80,7 +80,8 @@ def test_a_large_model_reads_few_rows_from_weights_in_the_order_of_its_outputs(m
     large = NumpyDecoder.from_model(model)
     assert all(layer.by_output is None for layer in small.linear.values())
     for name, layer in large.linear.items():
-        assert layer.by_output is not None and layer.by_output.flags.c_contiguous
+        assert layer.by_output is not None
+        assert layer.by_output.flags.c_contiguous
         np.testing.assert_array_equal(layer.by_output, model.get_parameter(name + ".weight").detach())
         np.testing.assert_array_equal(layer.by_output.T, layer.by_input)
 
