@@ -23,9 +23,10 @@ Files = dict[Path, tuple[int, int]]
 
 
 def pytest_configure() -> None:
-    """Handle SIGINT even in background jobs, for which the shell ignores it; disable hypothesis deadlines."""
+    """Handle SIGINT even in background jobs, for which the shell ignores it; register profiles of hypothesis."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.register_profile("no deadline", deadline=None)  # a slow machine is not a failure
+    hypothesis.settings.register_profile("many", deadline=None, max_examples=10_000)  # --hypothesis-profile many
     hypothesis.settings.load_profile("no deadline")
 
 

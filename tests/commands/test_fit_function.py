@@ -271,7 +271,7 @@ def test_many_runs_do_not_grow_the_process():
     for run in range(5):
         short_fit(f"run_{run}", trainer=one_step)
     before = count()
-    for run in range(5, 20):
+    for run in range(5, 15):
         short_fit(f"run_{run}", trainer=one_step)
     after = count()
     assert after[0] < before[0] + 400  # objects, of 400,000

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -99,7 +99,6 @@ SOME_TEXT = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=60, deadline=None)
 @given(text=st.one_of(ANY_TEXT, KNOWN_TEXT, SOME_TEXT))
 def test_token_ids_of_any_text_are_ours(pair: tuple[Tokenizer, Any], text: str):
     ours, theirs = pair

@@ -11,7 +11,7 @@ import torch
 
 from minillm.checkpoint.run_folder import RunFolder
 from minillm.checkpoint.validation import read_checkpoint
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, isolated
 from tests.processes import ForkedCommand, Result, start_ranks
 
 Run = Callable[..., tuple[int, str, str]]
@@ -20,7 +20,7 @@ SIZE = ("--data.batch_size", 12, "--trainer.limit_val_batches", 12)
 NO_DROPOUT = ("--model.dropout", 0, "--trainer.max_steps", 20, "--trainer.val_check_interval", 10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Result]]:
     """A function that trains on some processes and accumulated batches, and returns the results of the processes."""
     folder = tmp_path_factory.mktemp("output")
@@ -54,28 +54,39 @@ def test_losses_do_not_depend_on_the_number_of_processes_and_batches(fit: Callab
     fit(1, 1, *flags, "--name", "alone")
     expected = metrics("alone")
     assert len(expected["train_loss"]) == 20
-    for num_processes, num_batches in ((2, 1), (4, 1), (1, 4)) if sampling == "random" else ((2, 3), (3, 1)):
+    for num_processes, num_batches in ((3, 1), (1, 4)) if sampling == "random" else ((2, 3),):
         name = f"{num_processes}x{num_batches}"
         fit(num_processes, num_batches, *flags, "--name", name)
         assert metrics(name)["train_loss"] == pytest.approx(expected["train_loss"], abs=2e-6)
         assert metrics(name)["val_loss"] == pytest.approx(expected["val_loss"], abs=1e-6)
 
 
-MOVES = [((1, 1), (4, 1), 7), ((4, 1), (1, 1), 7), ((3, 1), (2, 1), 5), ((1, 3), (1, 2), 5), ((2, 2), (1, 3), 11)]
+@pytest.fixture(scope="module")
+def alone(fit: Callable[..., list[Result]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
+    """The metrics of an uninterrupted run of one process."""
+    with isolated(tmp_path_factory.mktemp("alone"), tmp_path_factory.mktemp("home")):
+        fit(1, 1, *NO_DROPOUT, "--name", "alone")
+        return metrics("alone")
+
+
+MOVES = [((1, 1), (4, 1), 7), ((3, 1), (2, 1), 5), ((1, 3), (1, 2), 5), ((2, 2), (1, 3), 11)]
 
 
 @pytest.mark.parametrize(("before", "after", "step"), MOVES, ids=str)
 def test_a_run_moves_to_other_processes_and_batches(
-    fit: Callable[..., list[Result]], before: tuple[int, int], after: tuple[int, int], step: int
+    fit: Callable[..., list[Result]],
+    alone: dict[str, list[float]],
+    before: tuple[int, int],
+    after: tuple[int, int],
+    step: int,
 ):
-    fit(1, 1, *NO_DROPOUT, "--name", "alone")
     fit(*before, *NO_DROPOUT, "--name", "moved", "--trainer.max_steps", step)
     results = fit(*after, *NO_DROPOUT, "--name", "moved", "--ckpt_path", "last")
     texts = [f"{processes} processes x {batches} accumulated batches" for processes, batches in (after, before)]
     assert f"{texts[0]} instead of {texts[1]}: the same windows, but sums are rounded differently" in results[0].out
-    moved, expected = metrics("moved"), metrics("alone")
-    assert moved["train_loss"] == pytest.approx(expected["train_loss"], abs=2e-6)
-    assert moved["val_loss"][-1] == pytest.approx(expected["val_loss"][-1], abs=1e-6)
+    moved = metrics("moved")
+    assert moved["train_loss"] == pytest.approx(alone["train_loss"], abs=2e-6)
+    assert moved["val_loss"][-1] == pytest.approx(alone["val_loss"][-1], abs=1e-6)
     checkpoint = read_checkpoint(RunFolder(Path("lightning_logs/moved/version_0")).last)
     progress = checkpoint.content["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     assert progress["total"]["processed"] == progress["current"]["processed"] == 20 * after[1]

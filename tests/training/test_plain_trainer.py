@@ -166,6 +166,7 @@ def test_generate_accepts_the_lightning_module_and_a_single_stop_string(plain: P
 def test_example_trains_and_generates(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     script = shutil.copy(ROOT / "examples" / "plain_trainer.py", "plain_trainer.py")
     monkeypatch.setattr(sys, "argv", [str(script), "3"])
+    monkeypatch.setenv("PL_TRAINER_LIMIT_VAL_BATCHES", "3")
     runpy.run_path(str(script), run_name="__main__")
     assert "val_loss" in capsys.readouterr().out
     assert read_checkpoint(Path("plain.ckpt")).step == 3

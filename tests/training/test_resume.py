@@ -96,9 +96,7 @@ def assert_same(one: Path, other: Path) -> None:
     ("stops", "more"),
     [
         pytest.param([8], [], id="before a validation"),
-        pytest.param([10], [], id="at a validation"),
-        pytest.param([11], [], id="after a validation"),
-        pytest.param([3, 12], [], id="twice"),
+        pytest.param([3, 11], [], id="twice, once after a validation"),
         pytest.param([5, 10, 15], [], id="at every validation"),
         pytest.param([7], ["--data.num_workers", 2], id="with loader workers"),
         pytest.param([7], ["--trainer.accumulate_grad_batches", 2], id="with accumulated gradients"),
@@ -122,7 +120,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(stops: list[int],
     assert not version(2).exists()
 
 
-@settings(max_examples=4, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=2, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     num_batches=st.integers(1, 5),
     interval=st.integers(1, 12),
