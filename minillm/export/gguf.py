@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 
 from minillm.checkpoint.validation import Checkpoint
 from minillm.config import NORM_EPSILON, ROTARY_BASE
-from minillm.export.conversion import Weights, block_weights, center_residual_stream
-from minillm.export.huggingface import LLAMA_PARTS, check_parts, llama_block
+from minillm.export.conversion import Weights
+from minillm.export.huggingface import LLAMA_PARTS, check_parts, llama_weights
 from minillm.export.huggingface_tokenizer import byte_characters
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer
 from minillm.tokenizer.byte_pairs import END_OF_TEXT
 
-NAMES = {
+NAMES = {  # of transformers' modules in llama.cpp
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -46,7 +48,7 @@ def gguf_files(checkpoint: Checkpoint) -> dict[str, bytes]:
         _add_settings(writer, checkpoint)
         _add_tokenizer(writer, checkpoint.tokenizer)
         for name, weight in _weights(checkpoint).items():
-            writer.add_tensor(f"{name}.weight", np.ascontiguousarray(weight))
+            writer.add_tensor(f"{name}.weight", weight)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -111,15 +113,14 @@ def _weights(checkpoint: Checkpoint) -> Weights:
 
     Its Llama rotates pairs of channels (2i, 2i + 1), as our decoder does, and its Qwen3 pairs (i, i + D / 2).
     """
-    config, weights = checkpoint.config, checkpoint.weights
-    if config.norm == "layer":
-        weights = center_residual_stream(weights)
-    converted = {
-        "token_embd": weights["token_embedding.weight"],
-        "output_norm": weights["final_norm.weight"],
-        "output": weights["output_head.weight"],
-    }
-    for layer in range(config.num_layers):
-        block = llama_block(block_weights(weights, layer), config.num_heads, half_rotation=config.query_key_norm)
-        converted |= {f"blk.{layer}.{NAMES[name]}": weight for name, weight in block.items()}
-    return converted
+    config = checkpoint.config
+    weights = llama_weights(config, checkpoint.weights, half_rotation=config.query_key_norm)
+    return {_name(name): weight for name, weight in weights.items()}
+
+
+def _name(module: str) -> str:
+    """Return the name of a module in llama.cpp: blk.0.attn_q of model.layers.0.self_attn.q_proj."""
+    if not module.startswith("model.layers."):
+        return NAMES[module]
+    layer, name = module.removeprefix("model.layers.").split(".", 1)
+    return f"blk.{layer}.{NAMES[name]}"

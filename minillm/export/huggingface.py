@@ -126,27 +126,31 @@ def llama(config: ModelConfig, weights: Weights) -> tuple[dict[str, Any], Weight
         **{"max_position_embeddings": config.context_length, "rms_norm_eps": NORM_EPSILON},
         **{"rope_theta": ROTARY_BASE, "rope_parameters": {"rope_type": "default", "rope_theta": ROTARY_BASE}},
     }
+    return settings, {f"{name}.weight": weight for name, weight in llama_weights(config, weights).items()}
+
+
+def llama_weights(config: ModelConfig, weights: Weights, half_rotation: bool = True) -> Weights:
+    """Return the weights of a Llama or Qwen3 by the names of their modules in transformers.
+
+    Args:
+        config: Configuration of the model.
+        weights: Its weights.
+        half_rotation: Whether the rotary embedding rotates pairs of channels (i, i + D / 2) rather than (2i, 2i + 1).
+    """
     if config.norm == "layer":
         weights = center_residual_stream(weights)
     converted = {
-        "model.embed_tokens.weight": weights["token_embedding.weight"],
-        "model.norm.weight": weights["final_norm.weight"],
-        "lm_head.weight": weights["output_head.weight"],
+        "model.embed_tokens": weights["token_embedding.weight"],
+        "model.norm": weights["final_norm.weight"],
+        "lm_head": weights["output_head.weight"],
     }
     for layer in range(config.num_layers):
-        block = llama_block(block_weights(weights, layer), config.num_heads)
-        converted |= {f"model.layers.{layer}.{name}.weight": weight for name, weight in block.items()}
-    return settings, {name: np.ascontiguousarray(weight) for name, weight in converted.items()}
+        block = _llama_block(block_weights(weights, layer), config.num_heads, half_rotation)
+        converted |= {f"model.layers.{layer}.{name}": weight for name, weight in block.items()}
+    return {name: np.ascontiguousarray(weight) for name, weight in converted.items()}
 
 
-def llama_block(block: Weights, num_heads: int, half_rotation: bool = True) -> Weights:
-    """Return the weights of a block by their names in Llama and Qwen3.
-
-    Args:
-        block: Weights by their names in our block.
-        num_heads: Number of heads.
-        half_rotation: Whether the rotary embedding rotates pairs of channels (i, i + D / 2) rather than (2i, 2i + 1).
-    """
+def _llama_block(block: Weights, num_heads: int, half_rotation: bool) -> Weights:
 
     def reordered(rows: Array, num_heads: int) -> Array:
         return halves_of_pairs(rows, num_heads) if half_rotation else rows
