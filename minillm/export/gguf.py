@@ -13,6 +13,7 @@ from minillm.config import NORM_EPSILON, ROTARY_BASE
 from minillm.export.conversion import Weights
 from minillm.export.huggingface import LLAMA_PARTS, check_parts, llama_weights
 from minillm.export.huggingface_tokenizer import byte_characters
+from minillm.generation.sampling_params import SamplingParams
 from minillm.tokenizer import BytePairTokenizer, CharTokenizer, Tokenizer
 from minillm.tokenizer.byte_pairs import END_OF_TEXT
 
@@ -72,6 +73,9 @@ def _add_settings(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(ROTARY_BASE)
     writer.add_layer_norm_rms_eps(NORM_EPSILON)
+    writer.add_float32("general.sampling.temp", SamplingParams.temperature)
+    writer.add_int32("general.sampling.top_k", checkpoint.config.vocab_size)  # all
+    writer.add_float32("general.sampling.top_p", 1.0)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:

@@ -51,7 +51,7 @@ def huggingface_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     ids: dict[str, Any] = {f"{name}_id": tokenizer.end_of_text[0] for name in special}
     ids = {"bos_token_id": None, "eos_token_id": None, **ids}
     sampling = {"do_sample": True, "temperature": SamplingParams.temperature}
-    generation = {**ids, **sampling, "max_new_tokens": SamplingParams.max_new_tokens}
+    generation = {**ids, **sampling, "max_length": config.context_length}
     tokenizer_config = {
         **{"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context_length, **special},
         **{"split_special_tokens": True, "clean_up_tokenization_spaces": False},

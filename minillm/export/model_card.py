@@ -3,6 +3,7 @@
 import math
 
 from minillm.checkpoint.validation import Checkpoint
+from minillm.generation.sampling_params import SamplingParams
 
 USAGE = {
     "safetensors": """```bash
@@ -16,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("THIS_FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 ids = tokenizer("{prompt}", return_tensors="pt").input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens={max_new_tokens})[0]))
+print(tokenizer.decode(model.generate(ids)[0]))
 ```
 
-The model has learned {context_length} positions; prompt and generated tokens together should not be more.""",
+The model has learned {context_length} positions: by default, generation ends after as many tokens with the prompt.""",
     "gguf": """```bash
 llama-cli -m THIS_FOLDER/model.gguf -no-cnv -c {context_length} -n {max_new_tokens} -p "{prompt}"
 ```""",
@@ -74,7 +75,8 @@ A decoder-only Transformer with {num_parameters:,} parameters, trained with Mini
 - Architecture: {", ".join(parts)}
 - Vocabulary: {kind}
 - Text: {checkpoint.data.get("corpus", "unknown")}, {checkpoint.step:,} steps
-{_loss(checkpoint)}
+{_loss(checkpoint)}- Sampling: temperature {SamplingParams.temperature}, without top-k and top-p
+
 ## Use
 
 {usage}

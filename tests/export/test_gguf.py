@@ -125,3 +125,9 @@ def test_a_prompt_of_a_model_of_documents_follows_the_end_of_text(end: int | Non
     assert setting(reader, "tokenizer.ggml.add_bos_token") is (end is not None)
     if end is not None:
         assert setting(reader, "tokenizer.ggml.bos_token_id") == end
+
+
+def test_sampling_parameters_are_the_defaults_of_predict(tmp_path: Path):
+    model, reader = exported(tmp_path, **PARTS)
+    sampling = {name: setting(reader, f"general.sampling.{name}") for name in ("temp", "top_k", "top_p")}
+    assert sampling == pytest.approx({"temp": 0.8, "top_k": model.config.vocab_size, "top_p": 1})
