@@ -55,6 +55,12 @@ class Checkpoint:
         return self.content["global_step"]
 
     @property
+    def lowest_val_loss(self) -> float | None:
+        """Lowest `val_loss` of the run up to this step, in nats per token; None if there is none."""
+        loss = self.content.get("callbacks", {}).get("Checkpoints", {}).get("best_val_loss")
+        return loss if isinstance(loss, float) and math.isfinite(loss) else None
+
+    @property
     def seed(self) -> int:
         """Random seed of the run, which also determines its training windows."""
         return self.content["seed"]

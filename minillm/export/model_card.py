@@ -58,6 +58,8 @@ def model_card(checkpoint: Checkpoint, format: str) -> str:
         *(["token shift"] if config.token_shift else []),
     ]
     kind = f"{tokenizer.vocab_size} {'byte pairs' if hasattr(tokenizer, 'merges') else 'characters'}"
+    loss = checkpoint.lowest_val_loss
+    loss = "" if loss is None else f"- Validation loss (the lowest of the run): {loss:.4f} nats per token\n"
     usage = USAGE[format].format(
         prompt=tokenizer.default_prompt.replace("\n", "\\n"),
         context_length=config.context_length,
@@ -75,15 +77,9 @@ A decoder-only Transformer with {num_parameters:,} parameters, trained with Mini
 - Architecture: {", ".join(parts)}
 - Vocabulary: {kind}
 - Text: {checkpoint.data.get("corpus", "unknown")}, {checkpoint.step:,} steps
-{_loss(checkpoint)}- Sampling: temperature {SamplingParams.temperature}, without top-k and top-p
+{loss}- Sampling: temperature {SamplingParams.temperature}, without top-k and top-p
 
 ## Use
 
 {usage}
 """
-
-
-def _loss(checkpoint: Checkpoint) -> str:
-    """Return a line with the validation loss, if the checkpoint has one."""
-    loss = checkpoint.content.get("callbacks", {}).get("Checkpoints", {}).get("best_val_loss")
-    return f"- Validation loss: {loss:.4f} nats per token\n" if isinstance(loss, float) and math.isfinite(loss) else ""

@@ -44,7 +44,7 @@ def in_one_allocation(arrays: Mapping[str, Array]) -> dict[str, Array]:
     """
     ends = np.cumsum([array.size for array in arrays.values()])
     buffer = np.empty(ends[-1] if arrays else 0, np.float32)
-    copies = {}
+    copies: dict[str, Array] = {}
     for (name, array), end in zip(arrays.items(), ends, strict=True):
         copies[name] = buffer[end - array.size : end].reshape(array.shape)
         copies[name][...] = array

@@ -80,14 +80,29 @@ class NumpyDecoder:
         Returns:
             (B, T, V) logits of the token after each position, and (num_layers, B, H, T, T) attention weights.
         """
-        maps: list[Array] = []
-        return self._logits(self._hidden_states(ids, self.new_cache(len(ids)), maps)), np.stack(maps)
+        trace: list[tuple[Array, Array]] = []
+        return self._logits(self._hidden_states(ids, self.new_cache(len(ids)), trace)), np.stack([w for _, w in trace])
 
-    def _hidden_states(self, ids: Array, cache: NumpyKVCache, maps: list[Array] | None = None) -> Array:
+    def logit_lens(self, ids: Array) -> Array:
+        """Compute the logits that the final norm and the output head make of the residual stream after each block.
+
+        Args:
+            ids: (B, T) token ids, T at most `config.context_length`.
+
+        Returns:
+            (num_layers, B, T, V) logits of the token after each position; the last layer's are those of the model.
+
+        Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
+        """
+        trace: list[tuple[Array, Array]] = []
+        self._hidden_states(ids, self.new_cache(len(ids)), trace)
+        return np.stack([self._logits(x) for x, _ in trace])
+
+    def _hidden_states(self, ids: Array, cache: NumpyKVCache, trace: list[tuple[Array, Array]] | None = None) -> Array:
         """Run all layers and return their output (B, T, C).
 
-        If `maps` is a list, append each layer's attention weights to it; if None, the output may hold only the last
-        position.
+        If `trace` is a list, append each layer's output and attention weights to it; if None, the output may hold only
+        the last position.
         """
         (B, T), C = ids.shape, self.config.embed_dim
         positions, mask = cache.positions(T), cache.mask(T)
@@ -96,9 +111,9 @@ class NumpyDecoder:
             x = x + self.weights["position_embedding"][positions]
         x = x.reshape(B * T, C)
         for layer in range(self.config.num_layers):
-            x, attention = self._block(layer, x, cache, positions, mask, last_only=maps is None)
-            if maps is not None:
-                maps.append(attention)
+            x, attention = self._block(layer, x, cache, positions, mask, last_only=trace is None)
+            if trace is not None:
+                trace.append((x.reshape(B, T, C), attention))
         cache.advance(T)
         return x.reshape(B, -1, C)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
@@ -23,15 +22,15 @@ from minillm import __version__
 from minillm.checkpoint.run_folder import group_by_run
 from minillm.files import escape_line_separators
 from minillm.generation.load import Device
-from minillm.serve import runs
+from minillm.generation.threads import num_parameters
+from minillm.serve import inside, runs
 from minillm.serve.completions import CompletionTask, decode, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
 from minillm.serve.guard import RequestGuard
 from minillm.serve.limits import Limits
 from minillm.serve.models import Models
-from minillm.serve.requests import AttentionRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from minillm.serve.requests import CompletionRequest, DetokenizeRequest, TokenizeRequest
 from minillm.serve.responses import (
-    Attention,
     Completion,
     Detokenized,
     ErrorResponse,
@@ -82,6 +81,9 @@ async def require_api_key(request: Request) -> None:
 
 
 router = APIRouter(responses=ERRORS, dependencies=[Depends(require_api_key)])
+router.post("/attention")(inside.show_attention)
+router.post("/attention_maps")(inside.show_attention_maps)
+router.post("/logit_lens")(inside.show_logit_lens)
 
 
 def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None, device: Device | None = None) -> FastAPI:
@@ -184,7 +186,15 @@ async def show_model(model: str, request: Request) -> ModelDetails:
     name, engine = await request.app.state.models.get(model)
     names = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
     sizes = {size: getattr(engine.decoder.config, size) for size in names}
-    return ModelDetails(id=name, created=engine.modified_ns // 10**9, **sizes)
+    return ModelDetails(
+        id=name,
+        created=engine.modified_ns // 10**9,
+        corpus=engine.corpus,
+        lowest_val_loss=engine.lowest_val_loss,
+        default_prompt=engine.tokenizer.default_prompt,
+        num_parameters=num_parameters(engine.decoder.config),
+        **sizes,
+    )
 
 
 @router.post("/tokenize")
@@ -218,23 +228,6 @@ async def tokenizer_info(request: Request) -> TokenizerInfo:
     length = engine.decoder.config.context_length
     return TokenizerInfo(
         tokenizer_class=name, vocab_size=tokenizer.vocab_size, model_max_length=length, bos_token=start, eos_token=start
-    )
-
-
-@router.post("/attention")
-async def show_attention(body: AttentionRequest, request: Request) -> Attention:
-    """Compute the attention weights of one head for a text."""
-    _, engine = await request.app.state.models.get(body.model)
-    decoder, tokenizer = engine.decoder, engine.tokenizer
-    for name, number in (("layer", decoder.config.num_layers), ("head", decoder.config.num_heads)):
-        if getattr(body, name) >= number:
-            raise RefusedError(400, f"{name} must be below {number}, got {getattr(body, name)}", name)
-    _, ids = encode(tokenizer, body.text, body.on_unknown, "text")
-    ids = ids[-decoder.config.context_length :]
-    _, weights = await asyncio.to_thread(decoder.logits_and_attention, np.array([ids]))
-    rows = weights[body.layer, 0, body.head].astype(float).round(4).tolist()
-    return Attention(
-        tokens=[tokenizer.id_to_token(token) for token in ids], weights=[row[: t + 1] for t, row in enumerate(rows)]
     )
 
 

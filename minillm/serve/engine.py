@@ -15,12 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Self
 
-from minillm.generation.load import Device, load_numpy
+from minillm.checkpoint.validation import Checkpoint, read_checkpoint
+from minillm.generation.load import Device
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
 from minillm.serve.limits import Limits
 from minillm.serve.worker import TextDelta, TextRequest, run_worker
-from minillm.tokenizer import Tokenizer
 
 END_TIMEOUT_SECONDS = 5.0  # for a worker to end before it is killed
 
@@ -165,16 +165,15 @@ class Engine:
     Args:
         file: The checkpoint.
         modified_ns: Modification time of the checkpoint, in nanoseconds.
-        decoder: The model, for scoring prompts.
-        tokenizer: Its tokenizer.
+        checkpoint: Its content.
         device: Device of PyTorch in the workers; None for NumPy.
     """
 
-    def __init__(
-        self, file: Path, modified_ns: int, decoder: NumpyDecoder, tokenizer: Tokenizer, device: Device | None
-    ) -> None:
-        self.file, self.modified_ns, self.decoder, self.tokenizer = file, modified_ns, decoder, tokenizer
-        self._device = device
+    def __init__(self, file: Path, modified_ns: int, checkpoint: Checkpoint, device: Device | None) -> None:
+        self.file, self.modified_ns, self._device = file, modified_ns, device
+        self.decoder, self.tokenizer = NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer
+        self.corpus: str | None = checkpoint.data.get("corpus")
+        self.lowest_val_loss = checkpoint.lowest_val_loss
         self.scoring = asyncio.Semaphore()  # prompts are scored one at a time
         self.workers: list[WorkerProcess] = []
         self._groups = itertools.count()
@@ -190,8 +189,7 @@ class Engine:
             ValueError: It is not a valid checkpoint.
             OSError: It cannot be read, or a worker cannot be started.
         """
-        decoder, tokenizer, _ = await asyncio.to_thread(load_numpy, file)
-        engine = cls(file, modified_ns, decoder, tokenizer, device)
+        engine = cls(file, modified_ns, await asyncio.to_thread(read_checkpoint, file), device)
         started = await asyncio.gather(*map(engine._start_worker, limits.batch_sizes), return_exceptions=True)
         if failed := [result for result in started if isinstance(result, BaseException)]:
             await engine.closed()

@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 MAX_TOKENS = 4096  # per text
 MAX_PROMPT_LENGTH = 65_536  # characters or tokens
 MAX_CHOICES = 64  # texts per request
-MAX_LOGPROBS = 20
+MAX_LOGPROBS = 128  # as many as a vocabulary of characters usually has
+MAX_SHOWN = 128  # tokens of a text whose computation is shown
 MAX_REPORTED = 2 * MAX_CHOICES * MAX_TOKENS  # tokens of a response, alternatives of `logprobs` included
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
 MAX_NAME_LENGTH = 1024
@@ -241,4 +242,16 @@ class AttentionRequest(Request):
     )
     layer: Annotated[int, Field(ge=0, lt=2**31), INT] = 0
     head: Annotated[int, Field(ge=0, lt=2**31), INT] = 0
+    on_unknown: OnUnknown = "error"
+
+
+class InsideRequest(Request):
+    """Text whose computation to show."""
+
+    model: Name = ""
+    text: str = Field(
+        min_length=1,
+        max_length=MAX_PROMPT_LENGTH,
+        description=f"The last {MAX_SHOWN} tokens are used, or the last context_length.",
+    )
     on_unknown: OnUnknown = "error"

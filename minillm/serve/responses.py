@@ -84,6 +84,10 @@ class Model(BaseModel):
 class ModelDetails(Model):
     """A checkpoint with the sizes of its model."""
 
+    corpus: str | None = Field(description="Name of the training text.")
+    lowest_val_loss: float | None = Field(description="Of the run up to this checkpoint, in nats per token.")
+    default_prompt: str = Field(description="What an empty prompt stands for.")
+    num_parameters: int
     vocab_size: int
     context_length: int
     embed_dim: int
@@ -125,6 +129,31 @@ class Attention(BaseModel):
 
     tokens: list[str]
     weights: list[list[float]] = Field(description="Row t has t + 1 numbers that sum to 1.")
+
+
+class AttentionMaps(BaseModel):
+    """Attention weights of all heads."""
+
+    tokens: list[str]
+    maps: list[list[str]] = Field(
+        description="By layer and head: T rows of T bytes in base64, the weights of the T tokens times 255."
+    )
+
+
+class LensToken(BaseModel):
+    """A token and its probability."""
+
+    token: str
+    probability: float
+
+
+class LogitLens(BaseModel):
+    """Predictions from the residual stream after each block."""
+
+    tokens: list[str]
+    layers: list[list[list[LensToken]]] = Field(
+        description="By block and position: the most probable next tokens, the last block's are the model's."
+    )
 
 
 class Run(BaseModel):

@@ -59,7 +59,7 @@ def test_weights_settings_and_tokenizer_are_those_of_the_checkpoint(exported: Pa
 def test_the_folder_has_a_model_card_and_the_rights_of_a_new_folder(exported: Path):
     card = (exported / "README.md").read_text()
     assert "tinyshakespeare" in card
-    assert "- Validation loss: " in card
+    assert "- Validation loss (the lowest of the run): " in card
     assert 'minillm.load("THIS_FOLDER")' in card
     os.mkdir("another")  # noqa: PTH102
     assert exported.stat().st_mode == Path("another").stat().st_mode

@@ -146,6 +146,6 @@ def test_greedy_text_of_transformers_is_that_of_ours(tmp_path: Path):
 def test_generation_ends_by_default_at_the_context_length(tmp_path: Path):
     save_checkpoint(tmp_path / "model.ckpt")
     package.export(tmp_path / "model.ckpt", "hf", tmp_path / "hf")
-    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    peer: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     assert peer.generate(torch.tensor([[1, 2, 3]])).shape == (1, CONTEXT_LENGTH)
     assert (peer.generation_config.do_sample, peer.generation_config.temperature) == (True, 0.8)

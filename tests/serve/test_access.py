@@ -22,7 +22,13 @@ from minillm.serve.responses import Detokenized
 from tests.serve.client import BODY, ask, error, until
 
 Serve = Callable[..., Any]
-CONTENT = {"/attention": {"text": "A"}, "/tokenize": {"prompt": "A"}, "/detokenize": {"tokens": [1]}}
+CONTENT = {
+    "/attention": {"text": "A"},
+    "/attention_maps": {"text": "A"},
+    "/logit_lens": {"text": "A"},
+    "/tokenize": {"prompt": "A"},
+    "/detokenize": {"tokens": [1]},
+}
 SUFFIXES = ["", "/", "//", "/.", "%0A", "%0D", "%00", "%20", "%2F", ";a", ";a=b", "?a", "%3F", "%23", "%85"]
 
 

@@ -39,6 +39,8 @@ def page(request: pytest.FixtureRequest, chromium: Any, address: str) -> Iterato
     page.on("request", lambda asked: None if asked.url.startswith(address) else problems.append(asked.url))
     page.goto(address)
     expect(page.locator("#about")).to_contain_text("layers")
+    expect(page.locator("#write-status")).to_have_text("500 tokens, seed 1")  # the first text
+    page.click("#more summary")
     yield page
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
     if PICTURES:
@@ -47,17 +49,98 @@ def page(request: pytest.FixtureRequest, chromium: Any, address: str) -> Iterato
     assert not problems
 
 
+def slide(page: Page, slider: str, value: float) -> None:
+    """Set a slider, as moving it does."""
+    page.locator(slider).evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", value
+    )
+
+
+def bars(page: Page) -> dict[str, str]:
+    """The shares that the bars show, by token."""
+    return dict(row.split("\t") for row in page.locator("#why-bars").inner_text().splitlines())
+
+
+def test_another_token_can_be_chosen_and_always_writes_the_same(page: Page):
+    before = page.locator("#text").text_content() or ""
+    branches: list[str] = []
+    for number in range(2):
+        page.locator("#text [data-index]").nth(4).click()
+        choice = page.locator("#why-bars button").nth(1)
+        token = {"space": " ", "new line": "\n"}.get(choice.inner_text(), choice.inner_text())
+        choice.click()
+        expect(page.locator("#write-status")).to_have_text("495 tokens, seed 1")
+        expect(page.locator("#text .by-hand")).to_have_text(token, use_inner_text=False)
+        branches.append(page.locator("#text").text_content() or "")
+        assert branches[-1].startswith(before[: len("ROMEO:\n") + 4] + token)
+        for _ in range(number + 1):
+            page.click("#back")
+        assert page.locator("#text").text_content() == before
+    assert branches[0] == branches[1] != before
+    page.click("#forward")
+    assert page.locator("#text").text_content() == branches[0]
+    expect(page.locator("#branch-status")).to_have_text("Text 2 of 3")
+
+
+def test_a_link_shows_the_text_of_its_author(page: Page, chromium: Any):
+    slide(page, "#temperature", 1.2)
+    page.fill("#seed", "7")
+    page.click("#generate")
+    expect(page.locator("#write-status")).to_have_text("500 tokens, seed 7")
+    page.locator("#text [data-index]").nth(2).click()
+    page.locator("#why-bars button").nth(0).click()
+    expect(page.locator("#write-status")).to_contain_text("497 tokens")
+    other = chromium.new_context().new_page()
+    other.goto(page.url)
+    expect(other.locator("#write-status")).to_contain_text("497 tokens")
+    assert other.locator("#text").text_content() == page.locator("#text").text_content()
+    other.context.close()
+
+
+def test_sliders_reshape_the_bars_without_a_request(page: Page):
+    page.locator("#text [data-index]").nth(7).click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    shares = bars(page)
+    slide(page, "#temperature", 0)
+    assert sum(share == "100 %" for share in bars(page).values()) == 1
+    slide(page, "#temperature", 2)
+    assert bars(page) != shares
+    slide(page, "#top-k", 2)
+    assert page.locator("#why-bars tr:not(.cut)").count() in (2, 3)  # and the token that was drawn
+    assert asked == []
+    duration = page.evaluate(
+        "() => { const slider = document.getElementById('temperature'); const start = performance.now();"
+        " for (let i = 0; i < 20; i++) slider.dispatchEvent(new Event('input'));"
+        " return (performance.now() - start) / 20; }"
+    )
+    assert duration < 16  # milliseconds, a frame
+
+
+def test_escape_stops_and_the_command_is_shown(page: Page):
+    page.fill("#length", "4096")
+    page.click("#generate")
+    expect(page.locator("#text [data-index]").nth(20)).to_be_attached()
+    page.keyboard.press("Escape")
+    expect(page.locator("#write-status")).to_contain_text("Stopped after")
+    command = page.locator("#command").text_content() or ""
+    assert command.startswith(
+        "minillm predict --ckpt_path lightning_logs/smoke/version_0/checkpoints/best.ckpt --prompt 'ROMEO:\n'"
+    )
+    assert "--max_new_tokens 4096 --temperature 0.8 --seed " in command
+
+
 def test_text_streams_in_and_every_character_says_what_it_was_drawn_from(page: Page):
     page.fill("#prompt", "ROMEO:\n")
     page.fill("#seed", "1")
     page.fill("#length", "60")
-    page.fill("#top-k", "5")
+    slide(page, "#top-k", 5)
     page.click("#generate")
     expect(page.locator("#write-status")).to_have_text("60 tokens, seed 1")
     characters = page.locator("#text [data-index]")
     expect(characters).to_have_count(60)
     characters.nth(3).hover()
-    expect(page.locator("#why-bars tr")).to_have_count(5)
+    expect(page.locator("#why-bars tr:not(.cut)")).to_have_count(5)
     expect(page.locator("#why-bars tr.taken")).to_have_count(1)
     before = page.locator("#why").inner_text()
     characters.nth(3).focus()
@@ -122,7 +205,7 @@ def test_surprise_colours_a_text_and_adds_it_up(page: Page):
 
 
 def test_attention_shows_what_each_character_looked_at(page: Page):
-    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("link", name="Inside").click()
     page.get_by_role("button", name="Look").click()
     characters = page.locator("#attention-result [data-index]")
     expect(characters).to_have_count(16)  # the smoke model's context
@@ -131,8 +214,35 @@ def test_attention_shows_what_each_character_looked_at(page: Page):
     expect(characters.nth(5)).to_have_css("--amount", "0")  # no look into the future
     first = characters.nth(3).evaluate("span => span.style.getPropertyValue('--amount')")
     assert 0 < float(first) < 100
-    page.select_option("#head", label="2")
-    expect(characters.nth(3)).not_to_have_css("--amount", first)
+    expect(page.locator("#heads button")).to_have_count(2)
+    page.locator("#heads button").nth(1).click()
+    expect(page.locator("#attention-caption")).to_contain_text("Layer 1, head 2")
+    expect(page.locator("#lens tr")).to_have_count(2)  # the tokens, and one block
+    expect(page.locator("#lens tr").nth(1).locator("td")).to_have_count(16)
+
+
+def test_the_written_text_goes_to_the_other_views(page: Page):
+    text = page.locator("#text").text_content() or ""
+    page.click("#to-surprise")
+    expect(page.locator("#surprise-status")).to_contain_text("bits per character")
+    assert page.locator("#surprise-result").text_content() == text
+    page.get_by_role("link", name="Write").click()
+    page.click("#to-attention")
+    expect(page.locator("#attention-status")).to_contain_text("The last 16 tokens")
+    assert page.locator("#attention-result").text_content() == text[-16:]
+
+
+def test_a_run_that_is_training_is_followed(page: Page, in_smoke_run: Path):
+    page.get_by_role("link", name="Runs").click()
+    expect(page.locator("#runs-status")).to_contain_text("after 20 steps")
+    table = in_smoke_run / "metrics.csv"
+    columns = table.read_text().splitlines()[0].split(",")
+    values = {"step": "30", "val_loss": "3.21"}
+    with table.open("a") as file:
+        file.write(",".join(values.get(column, "") for column in columns) + "\n")
+    expect(page.locator("#runs-status")).to_contain_text("3.2100 after 30 steps", timeout=2500)
+    page.locator("#curve").hover()
+    expect(page.locator("#curve-value")).to_contain_text("at step 10")  # the nearest to the middle
 
 
 def test_a_run_shows_its_curve_and_its_samples(page: Page):

@@ -50,7 +50,7 @@ WRONG: list[tuple[object, str]] = [
     ({"stop": "a" * 257}, "'stop': at most 256 characters"),
     ({"stop": ["a"] * 17}, "stop"),
     ({"stop": 5}, "stop"),
-    ({"logprobs": 21}, "logprobs"),
+    ({"logprobs": 129}, "logprobs"),
     ({"prompt": 5}, "prompt"),
     ({"prompt": {"a": 1}}, "prompt"),
     ({"prompt": []}, "'prompt': send a text, token ids, or a list of either"),

@@ -69,23 +69,29 @@ export function named(text) {
   return { "\n": "new line", " ": "space", "\t": "tab", "\r": "return" }[text] ?? text.replaceAll("\n", "⏎").replaceAll(" ", "␣");
 }
 
-const LEAST = 0.0005; // what would show as 0.0 %
-
-// Fill a table with the likeliest tokens by their log-probabilities, and the one that was taken, if it is not among them.
-export function showBars(table, likeliest, taken, logprob) {
+// Fill a table with the shares of tokens, likeliest first, and with the one that was taken, if it is not among them.
+// With `choose`, another token can be taken, which it is called with.
+export function showBars(table, likeliest, taken, share, choose = null) {
   table.replaceChildren();
-  const all = Object.entries({ ...likeliest, [taken]: logprob }).sort(([, a], [, b]) => b - a);
-  for (const [token, value] of all.filter(([token, value]) => token === taken || Math.exp(value) >= LEAST)) {
+  const all = likeliest.some(([token]) => token === taken) ? likeliest : [...likeliest, [taken, share]];
+  for (const [token, value] of all) {
     const row = table.insertRow();
-    row.className = token === taken ? "taken" : "";
+    row.className = token === taken ? "taken" : value ? "" : "cut";
     const head = document.createElement("th");
     head.scope = "row";
-    head.textContent = named(token);
-    const share = document.createElement("span");
-    share.textContent = percent(Math.exp(value));
+    if (choose && token !== taken && !/\uFFFD|^<\|/.test(token)) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = named(token);
+      button.title = `Go on with “${named(token)}”`;
+      button.addEventListener("click", () => choose(token));
+      head.append(button);
+    } else head.textContent = named(token);
+    const text = document.createElement("span");
+    text.textContent = percent(value);
     const cell = document.createElement("td");
-    cell.style.setProperty("--amount", 100 * Math.exp(value));
-    cell.append(share);
+    cell.style.setProperty("--amount", 100 * value);
+    cell.append(text);
     row.append(head, cell);
   }
 }

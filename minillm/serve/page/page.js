@@ -1,5 +1,6 @@
 // The page: which view is shown, which model is talked to.
 
+import { keep, state } from "./address.js";
 import { get, lastOnly, Refused } from "./api.js";
 import { showAttention } from "./attention.js";
 import { showRuns } from "./runs.js";
@@ -17,7 +18,21 @@ export function trouble(error) {
   if (error && !(error instanceof Refused)) throw error;
 }
 
-const page = { model: () => $("model").value, onUnknown: () => $("on-unknown").value, about: null, trouble };
+const LINKED = 4000; // characters of a text in an address
+
+const page = {
+  model: () => $("model").value,
+  onUnknown: () => $("on-unknown").value,
+  about: null, // the model
+  trouble,
+  // Show a text in a view that reads.
+  open(view, text) {
+    $(`${view}-text`).value = text;
+    location.hash = view;
+    $(`${view}-form`).requestSubmit();
+  },
+  keepText: (view) => keep(view, { model: page.model(), text: $(`${view}-text`).value.slice(-LINKED) }),
+};
 
 const ask = lastOnly((name) => get(`v1/models/${name.split("/").map(encodeURIComponent).join("/")}`));
 
@@ -38,7 +53,7 @@ async function chooseModel() {
 }
 
 function chooseView(event) {
-  const wanted = location.hash.slice(1);
+  const wanted = state().view;
   const view = views.includes(wanted) ? wanted : "write";
   for (const name of views) $(name).hidden = name !== view;
   for (const link of document.querySelectorAll("nav a")) {
@@ -62,8 +77,11 @@ async function begin() {
   chooseView();
   try {
     const { data } = await get("v1/models");
-    $("model").replaceChildren(...data.map(({ id }) => new Option(id, id)));
+    const { view, values } = state();
+    const wanted = values.get("model");
+    $("model").replaceChildren(...data.map(({ id }) => new Option(id, id, false, id === wanted)));
     await chooseModel();
+    if (["surprise", "attention"].includes(view) && values.has("text")) page.open(view, values.get("text"));
   } catch (error) {
     trouble(error);
   }

@@ -3,12 +3,16 @@
 import { get, lastOnly } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
+const EVERY_MS = 1500; // a run that is training is asked for again
 const FRAME = { left: 56, right: 632, top: 10, bottom: 250 }; // in the units of the picture
+const WIDTH = 640;
 
 export function showRuns(page) {
+  let shown = null; // the run, with its curves
   const ask = lastOnly((name) => get(`runs/${name.split("/").map(encodeURIComponent).join("/")}`));
 
   async function list() {
+    shown = null;
     try {
       const { data } = await get("runs");
       const wanted = data.find(({ checkpoints }) => checkpoints.includes(page.model()))?.name;
@@ -22,7 +26,8 @@ export function showRuns(page) {
 
   async function show() {
     const run = await ask($("run").value);
-    if (!run) return;
+    if (!run || JSON.stringify(run) === JSON.stringify(shown)) return;
+    shown = run;
     const last = run.val_loss.values.at(-1);
     $("runs-status").textContent = last === undefined ? "No validation yet." : `Validation loss ${last.toFixed(4)} after ` +
       `${run.val_loss.steps.at(-1).toLocaleString("en")} steps; the lowest was ${run.lowest_val_loss.toFixed(4)}.`;
@@ -39,6 +44,20 @@ export function showRuns(page) {
     }));
   }
 
+  // The values of the curves at the step that is pointed at.
+  function read(event) {
+    const { left, width } = $("curve").getBoundingClientRect();
+    const place = (((event.clientX - left) / width) * WIDTH - FRAME.left) / (FRAME.right - FRAME.left);
+    const step = Math.round(place * Math.max(...shown.train_loss.steps, ...shown.val_loss.steps));
+    const values = [["training", shown.train_loss], ["validation", shown.val_loss]].filter(([, { steps }]) => steps.length);
+    $("curve-value").textContent = values.map(([name, { steps, values }]) => {
+      const nearest = steps.reduce((best, other, index) => (Math.abs(other - step) < Math.abs(steps[best] - step) ? index : best), 0);
+      return `${name} loss ${values[nearest].toFixed(4)} at step ${steps[nearest].toLocaleString("en")}`;
+    }).join(", ");
+  }
+
+  $("curve").addEventListener("pointermove", (event) => shown && read(event));
+  setInterval(() => $("runs").hidden || document.hidden || !shown || show().catch(page.trouble), EVERY_MS);
   $("run").addEventListener("change", () => show().catch(page.trouble));
   document.addEventListener("view", ({ detail }) => detail === "runs" && list());
   document.addEventListener("model", () => $("runs").hidden || list());

@@ -14,6 +14,7 @@ export function showSurprise(page) {
 
   async function measure() {
     page.trouble(null);
+    page.keepText("surprise");
     $("surprise-status").textContent = "Reading …";
     try {
       const body = { model: page.model(), on_unknown: page.onUnknown(), prompt: $("surprise-text").value, max_tokens: 0, echo: true, logprobs: SHOWN };
@@ -53,7 +54,8 @@ export function showSurprise(page) {
       $("expected-bars").replaceChildren();
     } else {
       $("expected").textContent = `${name}: ${(-logprob / Math.LN2).toFixed(2)} bits, where these were expected:`;
-      showBars($("expected-bars"), read.top_logprobs[index], read.tokens[index], logprob);
+      const likeliest = Object.entries(read.top_logprobs[index]).map(([token, value]) => [token, Math.exp(value)]);
+      showBars($("expected-bars"), likeliest.sort(([, a], [, b]) => b - a), read.tokens[index], Math.exp(logprob));
     }
   }
 
