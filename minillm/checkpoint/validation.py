@@ -82,6 +82,12 @@ class Checkpoint:
         return data
 
     @property
+    def corpus_name(self) -> str | None:
+        """Name of the training text, without its folder; None if it is not known."""
+        corpus = self.data.get("corpus")
+        return Path(corpus).name if isinstance(corpus, str) else None
+
+    @property
     def saved_data(self) -> dict[str, Any]:
         """The same in the format of the file."""
         arguments = self.content["datamodule_hyper_parameters"]

@@ -76,7 +76,7 @@ A decoder-only Transformer with {num_parameters:,} parameters, trained with Mini
 
 - Architecture: {", ".join(parts)}
 - Vocabulary: {kind}
-- Text: {checkpoint.data.get("corpus", "unknown")}, {checkpoint.step:,} steps
+- Text: {checkpoint.corpus_name or "unknown"}, {checkpoint.step:,} steps
 {loss}- Sampling: temperature {SamplingParams.temperature}, without top-k and top-p
 
 ## Use

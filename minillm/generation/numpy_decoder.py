@@ -7,7 +7,7 @@ overhead, and is imported in a tenth of a second. `model/decoder.py` is the refe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -83,20 +83,20 @@ class NumpyDecoder:
         trace: list[tuple[Array, Array]] = []
         return self._logits(self._hidden_states(ids, self.new_cache(len(ids)), trace)), np.stack([w for _, w in trace])
 
-    def logit_lens(self, ids: Array) -> Array:
+    def logit_lens(self, ids: Array) -> Iterator[Array]:
         """Compute the logits that the final norm and the output head make of the residual stream after each block.
 
         Args:
             ids: (B, T) token ids, T at most `config.context_length`.
 
         Returns:
-            (num_layers, B, T, V) logits of the token after each position; the last layer's are those of the model.
+            An iterator over (B, T, V) logits of the token after each position; the last ones are those of the model.
 
         Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
         """
         trace: list[tuple[Array, Array]] = []
         self._hidden_states(ids, self.new_cache(len(ids)), trace)
-        return np.stack([self._logits(x) for x, _ in trace])
+        return (self._logits(x) for x, _ in trace)
 
     def _hidden_states(self, ids: Array, cache: NumpyKVCache, trace: list[tuple[Array, Array]] | None = None) -> Array:
         """Run all layers and return their output (B, T, C).

@@ -172,7 +172,7 @@ class Engine:
     def __init__(self, file: Path, modified_ns: int, checkpoint: Checkpoint, device: Device | None) -> None:
         self.file, self.modified_ns, self._device = file, modified_ns, device
         self.decoder, self.tokenizer = NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer
-        self.corpus: str | None = checkpoint.data.get("corpus")
+        self.corpus = checkpoint.corpus_name
         self.lowest_val_loss = checkpoint.lowest_val_loss
         self.scoring = asyncio.Semaphore()  # prompts are scored one at a time
         self.workers: list[WorkerProcess] = []
@@ -189,7 +189,7 @@ class Engine:
             ValueError: It is not a valid checkpoint.
             OSError: It cannot be read, or a worker cannot be started.
         """
-        engine = cls(file, modified_ns, await asyncio.to_thread(read_checkpoint, file), device)
+        engine = await asyncio.to_thread(lambda: cls(file, modified_ns, read_checkpoint(file), device))
         started = await asyncio.gather(*map(engine._start_worker, limits.batch_sizes), return_exceptions=True)
         if failed := [result for result in started if isinstance(result, BaseException)]:
             await engine.closed()

@@ -8,7 +8,7 @@ import base64
 import numpy as np
 from fastapi import Request
 
-from minillm.generation.sampling import probabilities
+from minillm.generation.sampling import Array, probabilities
 from minillm.serve.completions import encode
 from minillm.serve.engine import Engine
 from minillm.serve.errors import RefusedError
@@ -47,19 +47,24 @@ async def show_attention_maps(body: InsideRequest, request: Request) -> Attentio
 async def show_logit_lens(body: InsideRequest, request: Request) -> LogitLens:
     """Compute what the model would predict after each block: the logit lens."""
     _, engine = await request.app.state.models.get(body.model)
-    name = engine.tokenizer.id_to_token
     ids = _shown_ids(engine, body)
-    logits = (await asyncio.to_thread(engine.decoder.logit_lens, np.array([ids])))[:, 0]
-    likely = probabilities(logits.reshape(-1, logits.shape[-1])).reshape(logits.shape)
-    largest = np.argsort(-likely, axis=-1, kind="stable")[..., :NUM_LENS_TOKENS]
-    layers = [
-        [
-            [LensToken(token=name(int(token)), probability=round(float(row[token]), 4)) for token in best]
-            for row, best in zip(rows, tokens, strict=True)
-        ]
-        for rows, tokens in zip(likely, largest, strict=True)
-    ]
-    return LogitLens(tokens=[name(token) for token in ids], layers=layers)
+    layers = await asyncio.to_thread(_likeliest_by_layer, engine, ids)
+    return LogitLens(tokens=[engine.tokenizer.id_to_token(token) for token in ids], layers=layers)
+
+
+def _likeliest_by_layer(engine: Engine, ids: list[int]) -> list[list[list[LensToken]]]:
+    """Return the most probable next tokens by block and position; one block at a time, as a vocabulary can be large."""
+    layers: list[list[list[LensToken]]] = []
+    for logits in engine.decoder.logit_lens(np.array([ids])):
+        likely = probabilities(logits[0])
+        largest = np.argsort(-likely, axis=-1, kind="stable")[:, :NUM_LENS_TOKENS].tolist()
+        layers.append([_lens_tokens(engine, row, tokens) for row, tokens in zip(likely, largest, strict=True)])
+    return layers
+
+
+def _lens_tokens(engine: Engine, likely: Array, tokens: list[int]) -> list[LensToken]:
+    name = engine.tokenizer.id_to_token
+    return [LensToken(token=name(token), probability=round(float(likely[token]), 4)) for token in tokens]
 
 
 def _shown_ids(engine: Engine, body: InsideRequest) -> list[int]:

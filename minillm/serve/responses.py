@@ -84,7 +84,7 @@ class Model(BaseModel):
 class ModelDetails(Model):
     """A checkpoint with the sizes of its model."""
 
-    corpus: str | None = Field(description="Name of the training text.")
+    corpus: str | None = Field(description="Name of the training text, without its folder.")
     lowest_val_loss: float | None = Field(description="Of the run up to this checkpoint, in nats per token.")
     default_prompt: str = Field(description="What an empty prompt stands for.")
     num_parameters: int

@@ -65,6 +65,17 @@ def test_the_folder_has_a_model_card_and_the_rights_of_a_new_folder(exported: Pa
     assert exported.stat().st_mode == Path("another").stat().st_mode
 
 
+def test_the_model_card_has_no_path_of_the_computer_that_trained(tmp_path: Path, minillm: Run):
+    Path("texts").mkdir()
+    Path("texts/mine.txt").write_text("to be or not to be\n" * 99)
+    corpus = ("--data.corpus", tmp_path / "texts" / "mine.txt")
+    assert minillm("fit", "--config", "smoke", "--trainer.max_steps", 1, *corpus)[0] == 0
+    package.export("last", "safetensors", "folder")
+    card = Path("folder/README.md").read_text()
+    assert "- Text: mine.txt, 1 steps" in card
+    assert str(tmp_path) not in card
+
+
 def test_python_exports_too_and_the_function_can_be_called_again(in_smoke_run: Path):
     for number in range(2):
         package.export("best", "safetensors", f"folder_{number}")

@@ -90,7 +90,7 @@ def test_the_logit_lens_is_the_head_applied_to_the_residual_stream_after_each_bl
     for block in model.blocks:
         block.register_forward_hook(lambda module, args, output: residuals.append(output))
     logits = model(ids)
-    lens = torch.from_numpy(NumpyDecoder.from_model(model).logit_lens(ids.numpy()))
+    lens = [torch.from_numpy(one) for one in NumpyDecoder.from_model(model).logit_lens(ids.numpy())]
     for layer, residual in enumerate(residuals):
         torch.testing.assert_close(lens[layer], model.output_head(model.final_norm(residual)), atol=1e-4, rtol=0)
     torch.testing.assert_close(lens[-1], logits, atol=1e-4, rtol=0)

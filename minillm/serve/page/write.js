@@ -152,7 +152,7 @@ export function showWriting(page) {
   function beginWithModel() {
     const { corpus, vocab_size, num_parameters, lowest_val_loss, default_prompt } = page.about;
     $("top-k").max = $("top-k").value = Math.min(vocab_size, 200);
-    const trained = corpus ? `, trained on “${corpus.split(/[\\/]/).at(-1)}”` : "";
+    const trained = corpus ? `, trained on “${corpus}”` : "";
     const loss = lowest_val_loss === null ? "" : ` to a validation loss of ${lowest_val_loss.toFixed(3)} nats per token`;
     $("intro").textContent = `A language model of ${num_parameters.toLocaleString("en")} parameters${trained}${loss}. ` +
       "It writes token by token, each drawn from the probabilities that it has computed: click one to see them.";
