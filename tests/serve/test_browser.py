@@ -39,7 +39,7 @@ def page(request: pytest.FixtureRequest, chromium: Any, address: str) -> Iterato
     page.on("request", lambda asked: None if asked.url.startswith(address) else problems.append(asked.url))
     page.goto(address)
     expect(page.locator("#about")).to_contain_text("layers")
-    expect(page.locator("#write-status")).to_have_text("500 tokens, seed 1")  # the first text
+    expect(page.locator("#write-status")).to_have_text("500 tokens, seed 1", timeout=20_000)  # the first text
     page.click("#more summary")
     yield page
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
