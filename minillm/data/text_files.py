@@ -4,12 +4,12 @@ import codecs
 import encodings.aliases
 import gzip
 import json
-import pkgutil
 import re
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, Self, cast, get_args
@@ -68,8 +68,8 @@ class TextFormat:
 def _is_text_encoding(name: str) -> bool:
     """Return whether an encoding is one of the standard library: a package may register a codec for any name."""
     normalized = encodings.normalize_encoding(name).lower().replace(".", "_")
-    modules = {module.name for module in pkgutil.iter_modules(encodings.__path__)}
-    if encodings.aliases.aliases.get(normalized, normalized) not in modules - _NOT_FOR_FILES:
+    module = encodings.aliases.aliases.get(normalized, normalized)
+    if module in _NOT_FOR_FILES or find_spec(f"encodings.{module}") is None:
         return False
     with suppress(LookupError):
         return bool("a".encode(name))

@@ -1,14 +1,19 @@
 """Memorization check: the longest verbatim match between generated text and the training text."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
 BLOCK = 8  # bytes of a block, which NumPy compares as one integer
 MIN_MATCH_BYTES = 2 * BLOCK - 1  # a match of this length contains an aligned block, at any offset
+HASH_BITS = 17
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: multiplicative hashing
+MAX_PAIRS = 2**16  # of runs that are compared without a search for equal ones
 
 
 class Runs(NamedTuple):
@@ -32,7 +37,7 @@ class Runs(NamedTuple):
 class VerbatimIndex:
     """Index of a text, for the longest substring that a sample has in common with it.
 
-    The text is cut into aligned blocks of 8 bytes, which are sorted once. Common runs of n + m blocks are pairs of a
+    The text is cut into aligned blocks of 8 bytes, which are hashed once. Common runs of n + m blocks are pairs of a
     common run of n blocks and one of m blocks: doubling, then binary search, find the longest. Around it, the bytes are
     compared.
 
@@ -43,10 +48,9 @@ class VerbatimIndex:
     """
 
     def __init__(self, text: bytes) -> None:
-        self._text = np.frombuffer(text, np.uint8)
-        blocks = np.frombuffer(text, np.uint64, len(text) // BLOCK)
-        self._order = np.argsort(blocks, kind="stable")
-        self._sorted = blocks[self._order]
+        self._padded_text = _padded(np.frombuffer(text, np.uint8), 0xFF)
+        self._blocks = np.frombuffer(text, np.uint64, len(text) // BLOCK)
+        self._hashes = _hashes(self._blocks)
 
     def longest_match(self, sample: str) -> str:
         """Return the longest substring of a sample that occurs verbatim in the text.
@@ -58,102 +62,133 @@ class VerbatimIndex:
             The match, or an empty string if it is shorter than 15 bytes.
         """
         content = np.frombuffer(sample.encode(), np.uint8)
-        runs = self._longest_runs(content) if len(content) >= MIN_MATCH_BYTES else None
-        if runs is None:
-            return ""
-        rows, starts = _surroundings(content, runs.starts, runs.names, runs.length, outside=-1)
-        text_rows, _ = _surroundings(self._text, runs.text_blocks * BLOCK, runs.text_names, runs.length, outside=-2)
-        pairs, text_pairs = _equal(rows[:, 0], text_rows[:, 0])
-        same = rows[pairs] == text_rows[text_pairs]
-        before = same[:, 1:BLOCK].cumprod(axis=1).sum(axis=1)
-        after = same[:, BLOCK:].cumprod(axis=1).sum(axis=1)
-        best = np.argmax(before + after)
-        begin, length = starts[pairs[best]] - before[best], before[best] + runs.length * BLOCK + after[best]
-        match = content[begin : begin + length].tobytes()
-        return match.decode(errors="ignore") if length >= MIN_MATCH_BYTES else ""
+        longest = b""
+        for runs in self._longest_runs(content) if len(content) >= MIN_MATCH_BYTES else ():
+            if len(longest) < runs.length * BLOCK + 2 * (BLOCK - 1):  # the longest match around a run
+                longest = max(longest, self._extend(content, runs), key=len)
+        return longest.decode(errors="ignore") if len(longest) >= MIN_MATCH_BYTES else ""
 
-    def _longest_runs(self, content: NDArray[np.uint8]) -> Runs | None:
-        """Return the common runs of one block less than the longest, but at least one; None if there are none."""
-        windows = np.lib.stride_tricks.sliding_window_view(content, BLOCK).copy().view(np.uint64)[:, 0]
-        unique, names = np.unique(windows, return_inverse=True)
-        pairs, places = _equal(unique, self._sorted)
-        if not len(pairs):
-            return None
-        starts = np.flatnonzero(np.isin(names, pairs))
-        powers = [Runs(1, starts, names[starts], self._order[places], pairs)]
-        while (longer := _joined(powers[-1], powers[-1])) is not None:
-            powers.append(longer)
+    def _longest_runs(self, content: NDArray[np.uint8]) -> Iterator[Runs]:
+        """Yield the common runs of the most blocks, and those of one block less, which can be part of a longer match."""
+        windows = sliding_window_view(content, BLOCK).copy().view(np.uint64)[:, 0]
+        is_hash = np.zeros(2**HASH_BITS, bool)
+        is_hash[_hashes(windows)] = True
+        blocks = np.flatnonzero(is_hash[self._hashes])
+        longest = _common(1, np.arange(len(windows)), windows, blocks, self._blocks[blocks])
+        powers: list[Runs] = []
+        while longest is not None:
+            powers.append(longest)
+            longest = _joined(longest, longest)
+        if not powers:
+            return
         longest = powers[-1]
         for runs in reversed(powers[:-1]):
             longest = _joined(longest, runs) or longest
-        num_blocks = max(longest.length - 1, 1)
-        found = None
+        yield longest
+        shorter = None
         for runs in reversed(powers):
-            if found is None:
-                found = runs if runs.length <= num_blocks else None
-            elif found.length + runs.length <= num_blocks:
-                found = _joined(found, runs)
-        return found
+            if shorter is None:
+                shorter = runs if runs.length < longest.length else None
+            elif shorter.length + runs.length < longest.length:
+                shorter = _joined(shorter, runs)
+        if shorter is not None:
+            yield shorter
+
+    def _extend(self, content: NDArray[np.uint8], runs: Runs) -> bytes:
+        """Return the longest match that contains one of the given runs and not 8 bytes more before it."""
+        rows = _surroundings(_padded(content, 0xFE), runs.starts, runs.length)
+        text_rows = _surroundings(self._padded_text, runs.text_blocks * BLOCK, runs.length)
+        pairs, text_pairs = _pairs(runs.names, rows, runs.text_names, text_rows)
+        differs = rows[pairs] != text_rows[text_pairs]
+        before, after = differs[:, :BLOCK].argmax(axis=1), differs[:, BLOCK:].argmax(axis=1)
+        best = np.argmax(before + after)
+        begin = runs.starts[pairs[best]] - before[best]
+        return content[begin : begin + before[best] + runs.length * BLOCK + after[best]].tobytes()
+
+
+def _hashes(blocks: NDArray[np.uint64]) -> Integers:
+    return (blocks * HASH_FACTOR >> np.uint64(64 - HASH_BITS)).astype(np.intp)
+
+
+def _common(
+    length: int, starts: Integers, keys: NDArray[Any], text_blocks: Integers, text_keys: NDArray[Any]
+) -> Runs | None:
+    """Return the runs whose keys are in the sample and in the text; None if there are none.
+
+    Args:
+        length: Blocks per run.
+        starts: First byte of each run in the sample.
+        keys: Numbers that are equal for equal runs.
+        text_blocks: First block of each run in the text.
+        text_keys: Key of each of them.
+    """
+    unique, names = np.unique(keys, return_inverse=True)
+    text_names = np.searchsorted(unique[:-1], text_keys)
+    kept = unique[text_names] == text_keys
+    text_names = text_names[kept]
+    is_common = np.zeros(len(unique), bool)
+    is_common[text_names] = True
+    common = is_common[names]
+    return Runs(length, starts[common], names[common], text_blocks[kept], text_names) if kept.any() else None
 
 
 def _joined(first: Runs, second: Runs) -> Runs | None:
     """Return the common runs that consist of a first and a second one; None if there are none."""
-    names = _names_at(first.starts + first.length * BLOCK, second.starts, second.names)
-    text_names = _names_at(first.text_blocks + first.length, second.text_blocks, second.text_names)
-    keep, text_keep = names >= 0, text_names >= 0
-    num_names = max(int(second.names.max()), int(second.text_names.max())) + 1
-    pairs = first.names[keep] * num_names + names[keep]
-    text_pairs = first.text_names[text_keep] * num_names + text_names[text_keep]
-    common = np.intersect1d(pairs, text_pairs)
-    if not len(common):
+    found, names = _names_at(first.starts + first.length * BLOCK, second.starts, second.names)
+    text_found, text_names = _names_at(first.text_blocks + first.length, second.text_blocks, second.text_names)
+    if not len(names):
         return None
-    is_common, text_is_common = np.isin(pairs, common), np.isin(text_pairs, common)
-    return Runs(
+    num_names = max(int(second.names.max()), int(second.text_names.max())) + 1
+    return _common(
         first.length + second.length,
-        first.starts[keep][is_common],
-        np.searchsorted(common, pairs[is_common]),
-        first.text_blocks[text_keep][text_is_common],
-        np.searchsorted(common, text_pairs[text_is_common]),
+        first.starts[found],
+        first.names[found] * num_names + names,
+        first.text_blocks[text_found],
+        first.text_names[text_found] * num_names + text_names,
     )
 
 
-def _names_at(places: Integers, starts: Integers, names: Integers) -> Integers:
-    """Return the names of the runs that start at some places, -1 where none does."""
-    at = np.full(max(int(places.max()), int(starts.max())) + 1, -1)
-    at[starts] = names
-    return at[places]
+def _names_at(places: Integers, starts: Integers, names: Integers) -> tuple[NDArray[np.bool_], Integers]:
+    """Return at which places a run starts, and the names of these runs; places and starts ascend."""
+    indices = np.searchsorted(starts[:-1], places)
+    found = starts[indices] == places
+    return found, names[indices[found]]
 
 
-def _equal(values: NDArray[Any], sorted_values: NDArray[Any]) -> tuple[Integers, Integers]:
-    """Return the indices of all pairs of equal elements of an array and a sorted one."""
-    first, last = (np.searchsorted(sorted_values, values, side) for side in ("left", "right"))
-    counts = last - first
-    places = np.repeat(first - np.cumsum(counts) + counts, counts)  # minus the number of pairs before
-    places += np.arange(len(places))
-    return np.repeat(np.arange(len(values)), counts), places
+def _padded(content: NDArray[np.uint8], value: int) -> NDArray[np.uint8]:
+    return np.pad(content, (BLOCK, 2 * BLOCK), constant_values=value)  # 0xFE and 0xFF are not in UTF-8
 
 
-def _surroundings(
-    content: NDArray[np.uint8], starts: Integers, names: Integers, length: int, outside: int
-) -> tuple[Integers, Integers]:
-    """Return the different surroundings of runs: a name, the 7 bytes before (the nearest first), and the 15 after.
+def _surroundings(padded: NDArray[np.uint8], starts: Integers, length: int) -> NDArray[np.uint8]:
+    """Return the (N, 24) bytes around runs: the 8 before, the nearest first, and the 16 after.
 
     Args:
-        content: Bytes of the sample or the text.
-        starts: (R,) first byte of each run.
-        names: (R,) name of each run.
+        padded: Bytes of the sample or the text, padded with 8 before and 16 after.
+        starts: (N,) first byte of each run, without padding.
         length: Blocks per run.
-        outside: Value of the bytes before the beginning and after the end.
-
-    Returns:
-        (N, 1 + 7 + 15) different surroundings, and (N,) the start of a run that has each of them.
     """
-    offsets = np.concatenate([-np.arange(1, BLOCK), length * BLOCK + np.arange(2 * BLOCK - 1)])
-    places = starts[:, None] + offsets
-    inside = (places >= 0) & (places < len(content))
-    values = np.where(inside, content[np.where(inside, places, 0)], outside)
-    rows = np.column_stack([names, values]).astype(np.int32)
-    # rows as values of bytes, which are compared faster than rows of numbers, but not in the order of the names
-    _, index = np.unique(rows.view(f"V{rows.itemsize * rows.shape[1]}")[:, 0], return_index=True)
-    index = index[np.argsort(names[index], kind="stable")]
-    return rows[index].astype(np.int64), starts[index]
+    before = sliding_window_view(padded, BLOCK)[starts]
+    after = sliding_window_view(padded, 2 * BLOCK)[starts + (1 + length) * BLOCK]
+    return np.concatenate([before[:, ::-1], after], axis=1)
+
+
+def _pairs(
+    names: Integers, rows: NDArray[np.uint8], text_names: Integers, text_rows: NDArray[np.uint8]
+) -> tuple[Integers, Integers]:
+    """Return the indices of all pairs of equal runs; if they are many, only of those with different surroundings."""
+    num_names = int(names.max()) + 1
+    counts = np.bincount(text_names, minlength=num_names)
+    chosen, text_chosen = np.arange(len(names)), np.argsort(text_names)
+    if counts[names].sum() > MAX_PAIRS:
+        chosen, text_chosen = _distinct(names, rows), _distinct(text_names, text_rows)
+        counts = np.bincount(text_names[text_chosen], minlength=num_names)
+    repeats = counts[names[chosen]]
+    ends = counts.cumsum()[names[chosen]]  # of the runs in the text that have the same name, which is their order
+    places = np.arange(repeats.sum()) + np.repeat(ends - repeats.cumsum(), repeats)
+    return np.repeat(chosen, repeats), text_chosen[places]
+
+
+def _distinct(names: Integers, rows: NDArray[np.uint8]) -> Integers:
+    """Return the indices of runs that differ in their name or surroundings, in the order of the names."""
+    keys = np.column_stack([names.astype(">u8").view(np.uint8).reshape(len(names), -1), rows])
+    return np.unique(keys.view(f"V{keys.shape[1]}")[:, 0], return_index=True)[1]
