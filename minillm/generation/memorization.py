@@ -1,6 +1,7 @@
-"""Memorization check: the longest verbatim match between generated text and the training text."""
+"""Memorization check: verbatim matches between generated text and the training text."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +35,20 @@ class Runs(NamedTuple):
     text_names: Integers
 
 
+class Match(NamedTuple):
+    """Substring of a sample that occurs verbatim in the text.
+
+    Args:
+        start: Its first character in the sample.
+        text: The substring.
+        line: Line of the text in which it begins, from 1.
+    """
+
+    start: int
+    text: str
+    line: int
+
+
 class VerbatimIndex:
     """Index of a text, for the longest substring that a sample has in common with it.
 
@@ -62,19 +77,61 @@ class VerbatimIndex:
             The match, or an empty string if it is shorter than 15 bytes.
         """
         content = np.frombuffer(sample.encode(), np.uint8)
-        longest = b""
-        for runs in self._longest_runs(content) if len(content) >= MIN_MATCH_BYTES else ():
-            if len(longest) < runs.length * BLOCK + 2 * (BLOCK - 1):  # the longest match around a run
-                longest = max(longest, self._extend(content, runs), key=len)
-        return longest.decode(errors="ignore") if len(longest) >= MIN_MATCH_BYTES else ""
+        start, length, _ = self._longest(content, self._candidates(content))
+        return content[start : start + length].tobytes().decode()
 
-    def _longest_runs(self, content: NDArray[np.uint8]) -> Iterator[Runs]:
-        """Yield the common runs of the most blocks, and those of one block less, which can be part of a longer match."""
-        windows = sliding_window_view(content, BLOCK).copy().view(np.uint64)[:, 0]
+    def matches(self, sample: str, min_length: int = MIN_MATCH_BYTES) -> list[Match]:
+        """Return matches that do not overlap: the longest one, the longest ones before and after it, and so on.
+
+        Args:
+            sample: Generated text.
+            min_length: Minimum length of a match, in characters; at least 15.
+
+        Returns:
+            The matches, in the order of the sample.
+        """
+        content = np.frombuffer(sample.encode(), np.uint8)
+        candidates = self._candidates(content)
+        found: list[Match] = []
+        parts = [(0, len(content))]
+        while parts:
+            begin, end = parts.pop()
+            offset, length, place = self._longest(content[begin:end], candidates)
+            if length < min_length:  # a character has at least one byte
+                continue
+            start = begin + offset
+            parts += [(begin, start), (start + length, end)]
+            text = content[start : start + length].tobytes().decode()
+            if len(text) >= min_length:
+                line = int(np.searchsorted(self._line_ends, place)) + 1
+                found.append(Match(len(content[:start].tobytes().decode()), text, line))
+        return sorted(found)
+
+    @cached_property
+    def _line_ends(self) -> Integers:
+        return np.flatnonzero(self._padded_text == ord("\n")) - BLOCK
+
+    def _candidates(self, content: NDArray[np.uint8]) -> Integers:
+        """Return the blocks of the text that the sample may contain: those with the hash of a part of it."""
         is_hash = np.zeros(2**HASH_BITS, bool)
-        is_hash[_hashes(windows)] = True
-        blocks = np.flatnonzero(is_hash[self._hashes])
-        longest = _common(1, np.arange(len(windows)), windows, blocks, self._blocks[blocks])
+        is_hash[_hashes(_windows(content))] = True
+        return np.flatnonzero(is_hash[self._hashes])
+
+    def _longest(self, content: NDArray[np.uint8], candidates: Integers) -> tuple[int, int, int]:
+        """Return start, length and place in the text, in bytes, of the longest match; (0, 0, 0) if it is short."""
+        longest = 0, 0, 0
+        for runs in self._longest_runs(_windows(content), candidates):
+            if longest[1] < runs.length * BLOCK + 2 * (BLOCK - 1):  # the longest match around a run
+                longest = max(longest, self._extend(content, runs), key=lambda match: match[1])
+        start, length, place = longest
+        match = content[start : start + length].tobytes()
+        whole = match.decode(errors="ignore").encode()  # without incomplete characters at its ends
+        skipped = match.find(whole)
+        return (start + skipped, len(whole), place + skipped) if len(whole) >= MIN_MATCH_BYTES else (0, 0, 0)
+
+    def _longest_runs(self, windows: NDArray[np.uint64], candidates: Integers) -> Iterator[Runs]:
+        """Yield the common runs of the most blocks, and those of one block less, which can be part of a longer match."""
+        longest = _common(1, np.arange(len(windows)), windows, candidates, self._blocks[candidates])
         powers: list[Runs] = []
         while longest is not None:
             powers.append(longest)
@@ -94,16 +151,24 @@ class VerbatimIndex:
         if shorter is not None:
             yield shorter
 
-    def _extend(self, content: NDArray[np.uint8], runs: Runs) -> bytes:
-        """Return the longest match that contains one of the given runs and not 8 bytes more before it."""
+    def _extend(self, content: NDArray[np.uint8], runs: Runs) -> tuple[int, int, int]:
+        """Return the longest match that contains one of the runs and at most 7 bytes before it."""
         rows = _surroundings(_padded(content, 0xFE), runs.starts, runs.length)
         text_rows = _surroundings(self._padded_text, runs.text_blocks * BLOCK, runs.length)
         pairs, text_pairs = _pairs(runs.names, rows, runs.text_names, text_rows)
         differs = rows[pairs] != text_rows[text_pairs]
         before, after = differs[:, :BLOCK].argmax(axis=1), differs[:, BLOCK:].argmax(axis=1)
         best = np.argmax(before + after)
-        begin = runs.starts[pairs[best]] - before[best]
-        return content[begin : begin + before[best] + runs.length * BLOCK + after[best]].tobytes()
+        start, place = runs.starts[pairs[best]], runs.text_blocks[text_pairs[best]] * BLOCK
+        length = before[best] + runs.length * BLOCK + after[best]
+        return int(start - before[best]), int(length), int(place - before[best])
+
+
+def _windows(content: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the 8 bytes from each place on as an integer."""
+    if len(content) < BLOCK:
+        return np.empty(0, np.uint64)
+    return sliding_window_view(content, BLOCK).copy().view(np.uint64)[:, 0]
 
 
 def _hashes(blocks: NDArray[np.uint64]) -> Integers:
@@ -122,6 +187,8 @@ def _common(
         text_blocks: First block of each run in the text.
         text_keys: Key of each of them.
     """
+    if not len(keys):
+        return None
     unique, names = np.unique(keys, return_inverse=True)
     text_names = np.searchsorted(unique[:-1], text_keys)
     kept = unique[text_names] == text_keys
