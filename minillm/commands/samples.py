@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minillm.commands.escapes import escape
-from minillm.commands.memorization_check import Memorization, TrainingText
+from minillm.commands.memorization_check import Memorization
 from minillm.errors import exit_on_stdout_error, exit_on_wrong_input
 from minillm.files import escape_line_separators
 from minillm.generation.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from minillm.generation.batch_generator import BatchGenerator
+    from minillm.generation.training_text import TrainingText
 
 BATCH_SIZE = 64  # maximum number of samples generated together
 ANSI_C_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: r"\n", 39: r"\'", 92: r"\\"}
@@ -75,7 +76,7 @@ class Session:
 
     def report_novelty(self) -> None:
         """Print how many of several texts are not documents of the training text, if it has documents."""
-        if self.number > 1 and self.training_text is not None and self.training_text.documents is not None:
+        if self.number > 1 and self.training_text is not None and self.training_text.has_documents:
             num_new = self.number - self.num_copies
             copies = f"{self.num_copies} are documents of the training text"
             print(f"{num_new} of {self.number} samples are new, {copies}", file=sys.stderr)
@@ -88,7 +89,7 @@ class Session:
         try:
             text = self._stream(sample, pieces)
             if self.training_text is not None:
-                memorization = self.training_text.compare(sample.prompt, text)
+                memorization = Memorization.of(sample.prompt, text, self.training_text)
                 self.num_copies += memorization.is_training_document or False
                 notes.append(f"memorization check: {memorization}")
         finally:  # also when it is interrupted

@@ -93,7 +93,7 @@ def load_numpy(path: Path) -> tuple[NumpyDecoder, Tokenizer, dict[str, Any]]:
         ValueError: The file is not a complete MiniLLM checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, _data(checkpoint)
+    return NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer, data_settings(checkpoint)
 
 
 def load_torch(path: Path, device: Device) -> tuple[TorchDecoder, Tokenizer, dict[str, Any]]:
@@ -118,8 +118,9 @@ def load_torch(path: Path, device: Device) -> tuple[TorchDecoder, Tokenizer, dic
     checkpoint = read_checkpoint(path, as_tensor=torch.tensor)
     model = Decoder(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
-    return TorchDecoder(model, fabric.setup_module(model.eval())), checkpoint.tokenizer, _data(checkpoint)
+    return TorchDecoder(model, fabric.setup_module(model.eval())), checkpoint.tokenizer, data_settings(checkpoint)
 
 
-def _data(checkpoint: Checkpoint) -> dict[str, Any]:
+def data_settings(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the data settings that a model was trained with, and the hashes `text_sha256` of its texts."""
     return {**checkpoint.data, "text_sha256": checkpoint.text_sha256}

@@ -130,7 +130,7 @@ class VerbatimIndex:
         return (start + skipped, len(whole), place + skipped) if len(whole) >= MIN_MATCH_BYTES else (0, 0, 0)
 
     def _longest_runs(self, windows: NDArray[np.uint64], candidates: Integers) -> Iterator[Runs]:
-        """Yield the common runs of the most blocks, and those of one block less, which can be part of a longer match."""
+        """Yield the common runs of the most blocks, and those of one block less: they can be in a longer match."""
         longest = _common(1, np.arange(len(windows)), windows, candidates, self._blocks[candidates])
         powers: list[Runs] = []
         while longest is not None:
@@ -249,9 +249,9 @@ def _pairs(
     if counts[names].sum() > MAX_PAIRS:
         chosen, text_chosen = _distinct(names, rows), _distinct(text_names, text_rows)
         counts = np.bincount(text_names[text_chosen], minlength=num_names)
-    repeats = counts[names[chosen]]
+    repeats: Integers = counts[names[chosen]]
     ends = counts.cumsum()[names[chosen]]  # of the runs in the text that have the same name, which is their order
-    places = np.arange(repeats.sum()) + np.repeat(ends - repeats.cumsum(), repeats)
+    places = np.arange(int(repeats.sum())) + np.repeat(ends - repeats.cumsum(), repeats)
     return np.repeat(chosen, repeats), text_chosen[places]
 
 

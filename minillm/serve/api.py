@@ -23,7 +23,7 @@ from minillm.checkpoint.run_folder import group_by_run
 from minillm.files import escape_line_separators
 from minillm.generation.load import Device
 from minillm.generation.threads import num_parameters
-from minillm.serve import inside, runs
+from minillm.serve import inside, runs, verbatim
 from minillm.serve.completions import CompletionTask, decode, encode
 from minillm.serve.errors import RefusedError, error_body, handle_errors
 from minillm.serve.guard import RequestGuard
@@ -84,6 +84,7 @@ router = APIRouter(responses=ERRORS, dependencies=[Depends(require_api_key)])
 router.post("/attention")(inside.show_attention)
 router.post("/attention_maps")(inside.show_attention_maps)
 router.post("/logit_lens")(inside.show_logit_lens)
+router.post("/verbatim_matches")(verbatim.show_verbatim_matches)
 
 
 def create_app(ckpt_path: Path, limits: Limits, access: Access | None = None, device: Device | None = None) -> FastAPI:

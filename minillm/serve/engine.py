@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from minillm.checkpoint.validation import Checkpoint, read_checkpoint
-from minillm.generation.load import Device
+from minillm.generation.load import Device, data_settings
 from minillm.generation.numpy_decoder import NumpyDecoder
 from minillm.generation.sampling_params import SamplingParams
+from minillm.generation.training_text import TrainingText
 from minillm.serve.limits import Limits
 from minillm.serve.worker import TextDelta, TextRequest, run_worker
 
@@ -172,9 +173,10 @@ class Engine:
     def __init__(self, file: Path, modified_ns: int, checkpoint: Checkpoint, device: Device | None) -> None:
         self.file, self.modified_ns, self._device = file, modified_ns, device
         self.decoder, self.tokenizer = NumpyDecoder(checkpoint.weights, checkpoint.config), checkpoint.tokenizer
-        self.corpus = checkpoint.corpus_name
+        self.corpus, self.data = checkpoint.corpus_name, data_settings(checkpoint)
+        self.training_text: TrainingText | None = None  # read at the first request
         self.lowest_val_loss = checkpoint.lowest_val_loss
-        self.scoring = asyncio.Semaphore()  # prompts are scored one at a time
+        self.scoring = asyncio.Semaphore()  # texts are scored, and searched for, one at a time
         self.workers: list[WorkerProcess] = []
         self._groups = itertools.count()
         self._is_closing = False

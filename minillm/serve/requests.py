@@ -10,6 +10,7 @@ MAX_TOKENS = 4096  # per text
 MAX_PROMPT_LENGTH = 65_536  # characters or tokens
 MAX_CHOICES = 64  # texts per request
 MAX_LOGPROBS = 128  # as many as a vocabulary of characters usually has
+MAX_SEARCHED = 8192  # characters that are looked for in the training text
 MAX_SHOWN = 128  # tokens of a text whose computation is shown
 MAX_REPORTED = 2 * MAX_CHOICES * MAX_TOKENS  # tokens of a response, alternatives of `logprobs` included
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
@@ -255,3 +256,13 @@ class InsideRequest(Request):
         description=f"The last {MAX_SHOWN} tokens are used, or the last context_length.",
     )
     on_unknown: OnUnknown = "error"
+
+
+class VerbatimRequest(Request):
+    """Text to look for in the training text."""
+
+    model: Name = ""
+    text: Annotated[str, Field(max_length=MAX_SEARCHED)]
+    min_length: Annotated[int, Field(ge=15, le=MAX_SEARCHED), INT] = Field(
+        20, description="Minimum length of a match, in characters."
+    )

@@ -156,6 +156,21 @@ class LogitLens(BaseModel):
     )
 
 
+class VerbatimMatch(BaseModel):
+    """Part of a text that occurs word for word in the training text."""
+
+    start: int = Field(description="Its first character in the text.")
+    length: int = Field(description="In characters.")
+    line: int = Field(description="Line of the training text in which it begins, from 1.")
+
+
+class VerbatimMatches(BaseModel):
+    """Matches that do not overlap: the longest one, the longest ones before and after it, and so on."""
+
+    corpus: str | None = Field(description="Name of the training text, without its folder.")
+    matches: list[VerbatimMatch]
+
+
 class Run(BaseModel):
     """A training run."""
 

@@ -26,6 +26,7 @@ CONTENT = {
     "/attention": {"text": "A"},
     "/attention_maps": {"text": "A"},
     "/logit_lens": {"text": "A"},
+    "/verbatim_matches": {"text": "A"},
     "/tokenize": {"prompt": "A"},
     "/detokenize": {"tokens": [1]},
 }

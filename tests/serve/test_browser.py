@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 pytestmark = pytest.mark.browser
@@ -115,6 +116,18 @@ def test_sliders_reshape_the_bars_without_a_request(page: Page):
         " return (performance.now() - start) / 20; }"
     )
     assert duration < 16  # milliseconds, a frame
+
+
+def test_a_click_in_a_long_text_is_answered_at_once(page: Page):
+    page.fill("#length", "4096")
+    page.click("#generate")
+    expect(page.locator("#write-status")).to_contain_text("4096 tokens", timeout=30_000)
+    duration = page.evaluate(
+        "() => { const spans = document.querySelectorAll('#text [data-index]'); const start = performance.now();"
+        " for (let i = 0; i < 20; i++) { spans[i * 200].click(); document.getElementById('why-bars').offsetHeight; }"
+        " return (performance.now() - start) / 20; }"
+    )
+    assert duration < 50  # milliseconds, with the layout of the page
 
 
 def test_escape_stops_and_the_command_is_shown(page: Page):
@@ -232,6 +245,33 @@ def test_the_written_text_goes_to_the_other_views(page: Page):
     assert page.locator("#attention-result").text_content() == text[-16:]
 
 
+def test_copies_from_the_training_text_are_underlined(page: Page):
+    expect(page.locator("#copies-status")).to_have_text("no copy of 15 characters or more")
+    matches = [{"start": 2, "length": 16, "line": 7}, {"start": 30, "length": 40, "line": 1234}]
+    answer = {"corpus": "tinyshakespeare", "matches": matches}
+    page.route("**/verbatim_matches", lambda route: route.fulfill(json=answer))
+    page.click("#generate")
+    expect(page.locator("#copies-status")).to_contain_text("2 copies from “tinyshakespeare”, the longest of 40 char")
+    text = page.locator("#text").text_content() or ""
+    copied = page.locator("#text .copy")
+    generated = text[len("ROMEO:\n") : 18] + text[30:70]  # the first one begins in the prompt
+    assert "".join(copied.all_text_contents()) == generated
+    place = "One of 40 characters that are in line 1,234 of “tinyshakespeare”"
+    expect(copied.last).to_have_attribute("title", place)
+    copied.last.click()
+    expect(page.locator("#why-copy")).to_have_text(place)
+    page.locator("#text [data-index]").last.focus()
+    expect(page.locator("#why-copy")).to_be_empty()
+    slide(page, "#copies-length", 17)
+    expect(page.locator("#copies-status")).to_contain_text("1 copy from")
+    assert "".join(copied.all_text_contents()) == text[30:70]
+    refusal = {"error": {"message": "the training text is not there", "type": "", "param": None, "code": None}}
+    page.route("**/verbatim_matches", lambda route: route.fulfill(status=400, json=refusal))
+    page.click("#generate")
+    expect(page.locator("#copies-status")).to_have_text("No copies are shown: the training text is not there")
+    expect(copied).to_have_count(0)
+
+
 def test_a_run_that_is_training_is_followed(page: Page, in_smoke_run: Path):
     page.get_by_role("link", name="Runs").click()
     expect(page.locator("#runs-status")).to_contain_text("after 20 steps")
@@ -261,6 +301,19 @@ def test_another_checkpoint_can_be_talked_to(page: Page):
         page.click("#generate")
     assert json.loads(asked.value.post_data or "")["model"] == "smoke/version_0/last"
     expect(page.locator("#write-status")).to_contain_text("5 tokens")
+
+
+@pytest.mark.parametrize("view", ["Write", "Surprise", "Inside", "Runs"])
+def test_every_view_is_accessible(page: Page, view: str):
+    page.locator("#text [data-index]").nth(4).click()
+    if view in ("Surprise", "Inside"):
+        page.get_by_role("button", name=view, exact=True).click()
+    else:
+        page.get_by_role("link", name=view).click()
+    shown = {"Write": "#why-bars tr", "Surprise": "#surprise-result span", "Inside": "#lens td", "Runs": "#film li"}
+    expect(page.locator(shown[view]).first).to_be_visible()
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
 
 
 def test_everything_can_be_reached_with_the_keyboard(page: Page):

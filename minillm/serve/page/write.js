@@ -5,6 +5,8 @@ import { post, stream } from "./api.js";
 import { Branches } from "./branches.js";
 import { Characters, named, parts, percent, showBars } from "./characters.js";
 import { command } from "./command.js";
+import { Copies } from "./copies.js";
+import { examples, showExamples } from "./examples.js";
 import { shares } from "./sampling.js";
 
 const $ = (id) => document.getElementById(id);
@@ -12,7 +14,6 @@ const SCORES = { most: 127, large: 20 }; // log-probabilities by place: all of c
 const READ = 60_000; // characters of a text that are sent: the model sees only its end
 const FOLDED = 400; // characters of a long prompt that stay visible above the text
 const LINKED = 4000; // characters of a prompt in an address
-const EXAMPLES = ["ROMEO:\n", "First Citizen:\nBefore we", "To be, or not to be"]; // of models of Shakespeare
 
 const number = (id) => ($(id).value === "" ? null : Number($(id).value));
 const isVisible = ({ top, bottom }) => bottom > 0 && top < innerHeight;
@@ -22,6 +23,7 @@ export function showWriting(page) {
   let writing = null; // what stops it
   let place = null; // the token that is looked at
   const characters = new Characters($("text"), (index) => showWhy(index));
+  const copies = new Copies(() => characters.spans);
 
   const sampling = () => ({
     temperature: number("temperature"),
@@ -76,14 +78,17 @@ export function showWriting(page) {
     $("stop").disabled = true;
     $("continue").disabled = !branches.shown.tokens.length;
     if (wasFocused) $("continue").focus();
+    copies.find(page.model(), branches.shown);
+    if (branches.count === 1) showExamples(examples(page.about, branches.shown.text), tryExample);
   }
 
   // Show the branch that is chosen.
   function show() {
     const { prompt, tokens } = branches.shown;
     characters.clear();
+    copies.clear();
     place = null;
-    $("why").textContent = "";
+    $("why").textContent = $("why-copy").textContent = "";
     $("why-bars").replaceChildren();
     characters.addPlain(prompt.length > 2 * FOLDED ? `… ${prompt.slice(-FOLDED)}` : prompt);
     for (const { part, isChosen } of tokens) characters.add(part).classList.toggle("by-hand", Boolean(isChosen));
@@ -108,6 +113,7 @@ export function showWriting(page) {
     const known = drawn.length < page.about.vocab_size && page.about.vocab_size > SCORES.most ? "the likeliest tokens" : "these";
     $("why").textContent = `“${named(token)}” has ${percent(share)} of ${known}:`;
     showBars($("why-bars"), drawn.slice(0, SCORES.large), token, share, choose);
+    $("why-copy").textContent = copies.at(index);
   }
 
   // Go on from a place with another token: the same choice always writes the same text.
@@ -150,18 +156,18 @@ export function showWriting(page) {
 
   // The first text: that of the address, or of the model's own prompt with seed 1.
   function beginWithModel() {
-    const { corpus, vocab_size, num_parameters, lowest_val_loss, default_prompt } = page.about;
+    const { corpus, vocab_size, num_parameters, lowest_val_loss } = page.about;
     $("top-k").max = $("top-k").value = Math.min(vocab_size, 200);
     const trained = corpus ? `, trained on “${corpus}”` : "";
     const loss = lowest_val_loss === null ? "" : ` to a validation loss of ${lowest_val_loss.toFixed(3)} nats per token`;
     $("intro").textContent = `A language model of ${num_parameters.toLocaleString("en")} parameters${trained}${loss}. ` +
       "It writes token by token, each drawn from the probabilities that it has computed: click one to see them.";
-    const examples = /shakespeare|plays/.test(corpus) ? EXAMPLES : [default_prompt];
-    $("examples").replaceChildren(...examples.map(example));
+    const prompts = examples(page.about);
+    showExamples(prompts, tryExample);
     const { view, values } = state();
     const isLinked = view === "write" && !branches.count && values.get("model") === page.model();
     const given = isLinked ? values : new URLSearchParams();
-    $("prompt").value = given.get("prompt") ?? (branches.count ? $("prompt").value : examples[0]);
+    $("prompt").value = given.get("prompt") ?? (branches.count ? $("prompt").value : prompts[0]);
     if (given.size) for (const [id, name] of [["seed", "seed"], ["length", "tokens"]]) $(id).value = given.get(name) ?? "";
     if (given.has("temperature")) $("temperature").value = given.get("temperature");
     if (given.has("top_k")) $("top-k").value = given.get("top_k");
@@ -178,21 +184,16 @@ export function showWriting(page) {
     write(number("length"), 1, false);
   }
 
-  function example(text) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = text.trim() || named(text);
-    button.addEventListener("click", () => {
-      $("prompt").value = text;
-      begin();
-    });
-    return button;
+  function tryExample(prompt) {
+    $("prompt").value = prompt;
+    begin();
   }
 
   function move(by) {
     writing?.abort();
     branches.move(by);
     show();
+    copies.find(page.model(), branches.shown);
   }
 
   function download() {
