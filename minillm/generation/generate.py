@@ -115,8 +115,8 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:
     Raises:
         ValueError: The prompt has a character unknown to the tokenizer.
     """
-    start, text = tokenizer.start_of_text, normalize_prompt(prompt, tokenizer)
-    return start + tokenizer.encode(text if text or start else tokenizer.default_prompt)
+    text = normalize_prompt(prompt, tokenizer)
+    return tokenizer.start_of_text + tokenizer.encode(text or tokenizer.default_prompt)
 
 
 def overflow_length(decoder: InferenceDecoder) -> int:

@@ -183,7 +183,8 @@ def _squared_relu(x: Array) -> Array:
 
 
 def _swiglu(x: Array) -> Array:
-    gate, x = np.split(x, 2, axis=-1)
+    half = x.shape[-1] // 2
+    gate, x = x[..., :half], x[..., half:]
     return gate / (1 + np.exp(-gate)) * x
 
 

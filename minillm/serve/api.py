@@ -185,6 +185,7 @@ async def list_models(request: Request) -> ModelList:
 async def show_model(model: str, request: Request) -> ModelDetails:
     """Describe a checkpoint."""
     name, engine = await request.app.state.models.get(model)
+    tokenizer = engine.tokenizer
     names = ("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads")
     sizes = {size: getattr(engine.decoder.config, size) for size in names}
     return ModelDetails(
@@ -192,7 +193,8 @@ async def show_model(model: str, request: Request) -> ModelDetails:
         created=engine.modified_ns // 10**9,
         corpus=engine.corpus,
         lowest_val_loss=engine.lowest_val_loss,
-        default_prompt=engine.tokenizer.default_prompt,
+        default_prompt=tokenizer.default_prompt,
+        tokenizer_class=type(tokenizer).__name__,
         num_parameters=num_parameters(engine.decoder.config),
         **sizes,
     )

@@ -86,7 +86,8 @@ class ModelDetails(Model):
 
     corpus: str | None = Field(description="Name of the training text, without its folder.")
     lowest_val_loss: float | None = Field(description="Of the run up to this checkpoint, in nats per token.")
-    default_prompt: str = Field(description="What an empty prompt stands for.")
+    default_prompt: str = Field(description="What an empty prompt stands for; empty if it begins a document.")
+    tokenizer_class: str
     num_parameters: int
     vocab_size: int
     context_length: int

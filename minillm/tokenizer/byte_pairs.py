@@ -53,7 +53,6 @@ class BytePairTokenizer:
 
     STATE_TYPES: ClassVar = {"merges": list, "special_tokens": list}
     OPTIONAL_STATE_TYPES: ClassVar = {"separates_documents": bool, "normal_form": str}
-    default_prompt: ClassVar = "\n"  # prompt if none is given
 
     def __init__(
         self,
@@ -132,6 +131,11 @@ class BytePairTokenizer:
     def end_of_text(self) -> list[int]:
         """Token id that ends a document, as a list; empty if there is no such token."""
         return [self.special_token_id(END_OF_TEXT)] if END_OF_TEXT in self.special_tokens else []
+
+    @property
+    def default_prompt(self) -> str:
+        """Prompt if none is given: empty with documents, else a newline."""
+        return "" if self.start_of_text else "\n"
 
     @property
     def start_of_text(self) -> list[int]:

@@ -56,7 +56,9 @@ class CharTokenizer:
 
     @property
     def default_prompt(self) -> str:
-        """Prompt if none is given: a newline, or the first character of an alphabet without one."""
+        """Prompt if none is given: empty with documents, else a newline, or the first character if it is unknown."""
+        if self.start_of_text:
+            return ""
         return "\n" if "\n" in self._ids else self.alphabet[0]
 
     @property

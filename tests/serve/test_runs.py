@@ -115,5 +115,6 @@ def test_the_last_block_of_the_lens_says_what_the_model_says(address: str, in_sm
 def test_a_model_says_its_text_and_its_loss(address: str, in_smoke_run: Path):
     about = json.loads(ask(address, "/v1/models/smoke/version_0/best", None)[2])
     assert (about["corpus"], about["default_prompt"], about["num_parameters"]) == ("tinyshakespeare", "\n", 5456)
+    assert about["tokenizer_class"] == "CharTokenizer"
     loss = json.loads(ask(address, "/runs/smoke/version_0", None)[2])["lowest_val_loss"]
     assert about["lowest_val_loss"] == pytest.approx(loss, abs=1e-4)

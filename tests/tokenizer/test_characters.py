@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minillm.tokenizer import CharTokenizer, tokenizer_from_state
+from minillm.tokenizer import BytePairTokenizer, CharTokenizer, tokenizer_from_state
 
 
 def test_ids_are_indices_into_the_sorted_alphabet():
@@ -73,3 +73,11 @@ def test_a_wrong_state_raises(state: dict[str, Any]):
 def test_an_alphabet_that_is_empty_or_repeats_a_character_raises(alphabet: str):
     with pytest.raises(ValueError, match="alphabet"):
         CharTokenizer(alphabet)
+
+
+def test_the_prompt_if_none_is_given_is_the_beginning_of_a_document_or_of_a_line():
+    assert CharTokenizer("ab\n").default_prompt == "\n"
+    assert CharTokenizer("ab").default_prompt == "a"
+    assert CharTokenizer("ab\n").with_documents().default_prompt == ""
+    assert BytePairTokenizer([]).default_prompt == "\n"
+    assert BytePairTokenizer([], separates_documents=True).default_prompt == ""

@@ -14,7 +14,7 @@ const views = ["write", "surprise", "attention", "runs"];
 export function trouble(error) {
   if (error?.name === "AbortError") return;
   $("trouble").hidden = !error;
-  $("trouble").textContent = error ? error.message : "";
+  $("trouble").textContent = error ? error.message.replace("on_unknown", "“Unknown characters”, under More,") : "";
   if (error && !(error instanceof Refused)) throw error;
 }
 

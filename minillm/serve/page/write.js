@@ -156,12 +156,13 @@ export function showWriting(page) {
 
   // The first text: that of the address, or of the model's own prompt with seed 1.
   function beginWithModel() {
-    const { corpus, vocab_size, num_parameters, lowest_val_loss } = page.about;
+    const { corpus, vocab_size, num_parameters, lowest_val_loss, tokenizer_class } = page.about;
     $("top-k").max = $("top-k").value = Math.min(vocab_size, 200);
+    const token = tokenizer_class === "CharTokenizer" ? "character" : "token";
     const trained = corpus ? `, trained on “${corpus}”` : "";
     const loss = lowest_val_loss === null ? "" : ` to a validation loss of ${lowest_val_loss.toFixed(3)} nats per token`;
     $("intro").textContent = `A language model of ${num_parameters.toLocaleString("en")} parameters${trained}${loss}. ` +
-      "It writes token by token, each drawn from the probabilities that it has computed: click one to see them.";
+      `It writes ${token} by ${token}, each drawn from the probabilities that it has computed: click one to see them.`;
     const prompts = examples(page.about);
     showExamples(prompts, tryExample);
     const { view, values } = state();
@@ -223,6 +224,7 @@ export function showWriting(page) {
   $("back").addEventListener("click", () => move(-1));
   $("forward").addEventListener("click", () => move(1));
   $("copy").addEventListener("click", () => navigator.clipboard.writeText(branches.shown.text).catch(page.trouble));
+  $("copy-link").addEventListener("click", () => navigator.clipboard.writeText(location.href).catch(page.trouble));
   $("download").addEventListener("click", download);
   for (const view of ["surprise", "attention"]) $(`to-${view}`).addEventListener("click", () => page.open(view, branches.shown.text));
   document.addEventListener("model", beginWithModel);
