@@ -67,7 +67,8 @@ def save_views(page: Page) -> None:
     expect(page.locator("#lens td").first).to_be_visible()
     save_png(page, "inside", full_page=True)
     page.get_by_role("link", name="Runs").click()
-    page.locator("#run").select_option(page.locator("#run option").last.get_attribute("value"))  # the oldest run
+    oldest = page.locator("#run option").last.get_attribute("value")
+    page.locator("#run").select_option(oldest)
     expect(page.locator("#film li").first).to_be_visible()
     save_png(page, "runs")
 
