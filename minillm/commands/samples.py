@@ -132,7 +132,7 @@ def _demultiplex(batch: Iterator[tuple[int, str]], num_samples: int) -> Iterator
     buffers: list[list[str]] = [[] for _ in range(num_samples)]
 
     def pieces_of(index: int) -> Iterator[str]:
-        yield from buffers[index]
+        yield "".join(buffers[index])  # at once: each piece is flushed
         for number, piece in batch:
             if number == index:
                 yield piece
