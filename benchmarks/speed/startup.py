@@ -28,6 +28,7 @@ COMMANDS = {
     "minillm fit --wrong": ["-m", "minillm", "fit", "--wrong"],
     "minillm predict, 500 characters": PREDICT,
     "minillm predict, 64 times 500 characters": [*PREDICT, "--num_samples", "64"],
+    "minillm predict, 64 times 1,500 characters": [*PREDICT, "--num_samples", "64", "--max_new_tokens", "1500"],
     "a script with Hugging Face's generate, 500 characters": ["-c", HUGGINGFACE],
 }
 
