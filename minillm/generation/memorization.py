@@ -14,7 +14,7 @@ BLOCK = 8  # bytes of a block, which NumPy compares as one integer
 MIN_MATCH_BYTES = 2 * BLOCK - 1  # a match of this length contains an aligned block, at any offset
 HASH_BITS = 17
 HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: multiplicative hashing
-MAX_PAIRS = 2**16  # of runs that are compared without a search for equal ones
+MAX_PAIRS = 2**16  # of equal runs; above, only those with different surroundings are compared
 
 
 class Runs(NamedTuple):
@@ -157,6 +157,7 @@ class VerbatimIndex:
         text_rows = _surroundings(self._padded_text, runs.text_blocks * BLOCK, runs.length)
         pairs, text_pairs = _pairs(runs.names, rows, runs.text_names, text_rows)
         differs = rows[pairs] != text_rows[text_pairs]
+        # 0 where all bytes are equal, which is too few, but then the match has an earlier run or is not the longest
         before, after = differs[:, :BLOCK].argmax(axis=1), differs[:, BLOCK:].argmax(axis=1)
         best = np.argmax(before + after)
         start, place = runs.starts[pairs[best]], runs.text_blocks[text_pairs[best]] * BLOCK

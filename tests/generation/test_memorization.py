@@ -1,11 +1,13 @@
 import random
 import time
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minillm.data.corpus import load_text
+from minillm.generation import memorization
 from minillm.generation.memorization import MIN_MATCH_BYTES, VerbatimIndex
 
 
@@ -23,7 +25,8 @@ def brute_force(sample: str, text: str) -> int:
 def test_no_match_is_longer(sample: str, text: str, data: st.DataObject):
     begin = data.draw(st.integers(0, len(text)))
     sample += text[begin : begin + data.draw(st.integers(0, 40))] + "b"
-    found, expected = longest_verbatim_match(sample, text.encode()), brute_force(sample, text)
+    with patch.object(memorization, "MAX_PAIRS", data.draw(st.sampled_from([0, memorization.MAX_PAIRS]))):
+        found, expected = longest_verbatim_match(sample, text.encode()), brute_force(sample, text)
     assert len(found) == (expected if expected >= MIN_MATCH_BYTES else 0)
     assert found in text
     assert found in sample
