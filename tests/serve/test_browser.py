@@ -98,6 +98,75 @@ def test_a_link_shows_the_text_of_its_author(page: Page, chromium: Any):
     other.context.close()
 
 
+def test_a_link_is_followed_in_a_page_that_is_open(page: Page):
+    page.evaluate("location.hash = '#write?model=smoke/version_0/last&seed=9&tokens=40&temperature=1.5&top_k=7'")
+    expect(page.locator("#write-status")).to_have_text("40 tokens, seed 9")
+    assert page.locator("#model").input_value() == "smoke/version_0/last"
+    assert page.locator("#prompt").input_value() == ""
+    assert [page.locator(f"#{name}-value").inner_text() for name in ("temperature", "top-k", "top-p")] == [
+        "1.50",
+        "7",
+        "all",
+    ]
+    text = page.locator("#text").text_content()
+    page.reload()
+    expect(page.locator("#write-status")).to_have_text("40 tokens, seed 9")
+    assert page.locator("#text").text_content() == text
+    page.evaluate("location.hash = '#attention?model=smoke/version_0/best&text=Speak&layer=1&head=2'")
+    expect(page.locator("#attention-status")).to_have_text("5 tokens")
+    expect(page.locator("#attention-caption")).to_contain_text("Layer 1, head 2")
+    page.reload()
+    expect(page.locator("#attention-caption")).to_contain_text("Layer 1, head 2")
+    page.evaluate("location.hash = '#write?model=gone&seed=2'")
+    expect(page.get_by_role("alert")).to_contain_text("there is no model “gone” here")
+    page.click("#more summary")
+
+
+def test_a_clicked_token_stays_chosen_until_it_is_clicked_again(page: Page):
+    tokens = page.locator("#text [data-index]")
+    tokens.nth(4).click()
+    tokens.nth(60).hover()
+    expect(page.locator("#text .chosen")).to_have_attribute("data-index", "4")
+    tokens.nth(4).click()
+    expect(page.locator("#why-bars tr")).to_have_count(0)
+    tokens.nth(20).hover()
+    expect(page.locator("#text .chosen")).to_have_attribute("data-index", "20")
+
+
+def test_what_a_token_had_when_it_was_drawn_is_kept(page: Page):
+    page.locator("#text [data-index]").nth(7).click()
+    before = page.locator("#why").inner_text()
+    assert before.startswith("Drawn at random: “")
+    slide(page, "#temperature", 0)
+    assert page.locator("#why").inner_text().startswith(f"{before} With these settings: ")
+
+
+def test_another_model_writes_its_own_text_and_looks_again(page: Page):
+    page.get_by_role("link", name="Surprise").click()
+    expect(page.locator("#surprise-status")).to_contain_text("bits per character")
+    bits = page.locator("#surprise-status").inner_text()
+    page.get_by_role("link", name="Write").click()
+    page.locator("#text [data-index]").nth(4).click()
+    page.locator("#why-bars button").nth(1).click()
+    expect(page.locator("#branch-status")).to_have_text("Text 2 of 2")
+    page.select_option("#model", "smoke/version_0/last")
+    expect(page.locator("#branch-status")).to_be_empty()
+    expect(page.locator("#write-status")).to_have_text("500 tokens, seed 1")
+    assert "model=smoke%2Fversion_0%2Flast" in page.url
+    with page.expect_request("**/v1/completions") as asked:
+        page.get_by_role("link", name="Surprise").click()
+    assert json.loads(asked.value.post_data or "")["model"] == "smoke/version_0/last"
+    expect(page.locator("#surprise-status")).to_have_text(bits)  # the best checkpoint is the last one
+
+
+def test_text_and_link_can_be_copied(page: Page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for button, expected in (("#copy", page.locator("#text").text_content()), ("#copy-link", page.url)):
+        page.click(button)
+        expect(page.locator("#branch-status")).to_contain_text("copied")
+        assert page.evaluate("navigator.clipboard.readText()") == expected
+
+
 def test_sliders_reshape_the_bars_without_a_request(page: Page):
     page.locator("#text [data-index]").nth(7).click()
     asked: list[str] = []
@@ -140,7 +209,8 @@ def test_escape_stops_and_the_command_is_shown(page: Page):
     assert command.startswith(
         "minillm predict --ckpt_path lightning_logs/smoke/version_0/checkpoints/best.ckpt --prompt 'ROMEO:\n'"
     )
-    assert "--max_new_tokens 4096 --temperature 0.8 --seed " in command
+    written = page.locator("#text [data-index]").count()
+    assert f"--max_new_tokens {written} --temperature 0.8 --seed 1" in command
 
 
 def test_text_streams_in_and_every_character_says_what_it_was_drawn_from(page: Page):
@@ -281,8 +351,11 @@ def test_a_run_that_is_training_is_followed(page: Page, in_smoke_run: Path):
     with table.open("a") as file:
         file.write(",".join(values.get(column, "") for column in columns) + "\n")
     expect(page.locator("#runs-status")).to_contain_text("3.2100 after 30 steps", timeout=2500)
-    page.locator("#curve").hover()
-    expect(page.locator("#curve-value")).to_contain_text("at step 10")  # the nearest to the middle
+    page.locator("#curve circle").first.hover()
+    expect(page.locator("#curve-value")).to_contain_text("at step 10")
+    page.locator("#curve circle").last.hover()
+    expect(page.locator("#curve-value")).to_contain_text("validation loss 3.2100 at step 30")
+    assert page.url.endswith("#runs?run=smoke%2Fversion_0")
 
 
 def test_a_run_shows_its_curve_and_its_samples(page: Page):
@@ -306,10 +379,7 @@ def test_another_checkpoint_can_be_talked_to(page: Page):
 @pytest.mark.parametrize("view", ["Write", "Surprise", "Inside", "Runs"])
 def test_every_view_is_accessible(page: Page, view: str):
     page.locator("#text [data-index]").nth(4).click()
-    if view in ("Surprise", "Inside"):
-        page.get_by_role("button", name=view, exact=True).click()
-    else:
-        page.get_by_role("link", name=view).click()
+    page.get_by_role("link", name=view).click()
     shown = {"Write": "#why-bars tr", "Surprise": "#surprise-result span", "Inside": "#lens td", "Runs": "#film li"}
     expect(page.locator(shown[view]).first).to_be_visible()
     found = Axe().run(page)

@@ -4,16 +4,19 @@ import { lastOnly, post } from "./api.js";
 import { Characters, named, percent } from "./characters.js";
 
 const $ = (id) => document.getElementById(id);
+const SHOWN = 128; // tokens of a text at most
 
 export function showAttention(page) {
   let seen = null; // tokens, and maps by layer and head: arrays of T times T bytes
   let head = [0, 0]; // layer and head of the large map
+  let model = null; // that has been looked into
   const characters = new Characters($("attention-result"), showRow);
   const ask = lastOnly((body) => Promise.all([post("attention_maps", body), post("logit_lens", body)]));
 
   async function look() {
     page.trouble(null);
-    page.keepText("attention");
+    page.fillText("attention");
+    model = page.model();
     $("attention-status").textContent = "Looking …";
     try {
       const answer = await ask({ model: page.model(), on_unknown: page.onUnknown(), text: $("attention-text").value });
@@ -23,12 +26,16 @@ export function showAttention(page) {
       if (!seen.maps[head[0]]?.[head[1]]) head = [0, 0];
       characters.clear();
       tokens.forEach((token) => characters.add(token));
-      $("attention-status").textContent = `The last ${tokens.length} tokens`;
+      const isPart = tokens.length === Math.min(page.about.context_length, SHOWN);
+      $("attention-status").textContent = isPart ? `The last ${tokens.length} tokens` : `${tokens.length} tokens`;
       showHeads();
       showLens(lens);
-      characters.spans.at(-1).click();
+      characters.point(characters.spans.at(-1));
+      keepHead();
     } catch (error) {
-      $("attention-status").textContent = "";
+      $("attention-status").textContent = $("attention-list").textContent = "";
+      characters.clear();
+      for (const id of ["heads", "lens"]) $(id).replaceChildren();
       page.trouble(error);
     }
   }
@@ -62,10 +69,16 @@ export function showAttention(page) {
       button.setAttribute("aria-pressed", place === layer * seen.maps[0].length + index);
     });
     showHead();
+    keepHead();
     showRow(Number(characters.chosen.dataset.index));
   }
 
+  function keepHead() {
+    page.keepText("attention", { layer: head[0] + 1, head: head[1] + 1 });
+  }
+
   function showRow(index) {
+    if (index === null) return;
     characters.spans.forEach((span, other) => {
       span.classList.add("cool");
       span.style.setProperty("--amount", other <= index ? 100 * Math.sqrt(weight(index, other)) : 0); // the root: small ones are seen
@@ -88,7 +101,11 @@ export function showAttention(page) {
     });
   }
 
-  document.addEventListener("model", () => seen && !$("attention").hidden && look());
+  page.onShown("attention", (values, isNew) => {
+    if (values.has("head")) head = [values.get("layer") - 1, values.get("head") - 1];
+    if (isNew || model !== page.model()) look();
+    else keepHead();
+  });
   $("attention-form").addEventListener("submit", (event) => {
     event.preventDefault();
     look();
@@ -115,7 +132,7 @@ function showLens({ tokens, layers }) {
     cell.textContent = named(token);
     return cell;
   }));
-  layers.forEach((places, layer) => row(`block ${layer + 1}`, places.map((likeliest) => {
+  layers.forEach((places, layer) => row(`layer ${layer + 1}`, places.map((likeliest) => {
     const cell = document.createElement("td");
     cell.className = "cool";
     cell.style.setProperty("--amount", 100 * likeliest[0].probability);

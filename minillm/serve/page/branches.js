@@ -5,6 +5,8 @@ class Branch {
     this.prompt = prompt;
     this.tokens = tokens; // each with its part of the text, its name and the scores at its place
     this.request = null; // what has written its last part
+    this.status = ""; // how that ended
+    this.isEnded = false; // by the model
   }
 
   get text() {
@@ -34,6 +36,18 @@ export class Branches {
 
   move(by) {
     if (this.has(by)) this.#index += by;
+  }
+
+  clear() {
+    this.#all = [];
+    this.#index = -1;
+  }
+
+  // Forget the text that is shown, if there is another one.
+  drop() {
+    if (this.#all.length < 2) return;
+    this.#all.splice(this.#index, 1);
+    this.#index = this.#all.length - 1;
   }
 
   // A text of its own.

@@ -1,22 +1,23 @@
 // Text whose tokens can be pointed at, with the mouse or with the arrow keys.
 
 export class Characters {
-  // `choose` is called with the index of the token that is pointed at.
+  // `choose` is called with the index of the token that is pointed at, and with null if it is released.
   constructor(element, choose) {
     this.element = element;
     this.spans = [];
     this.chosen = null;
+    this.pinned = null; // chosen by a click, so that the mouse can move away
     this.choose = choose;
-    element.addEventListener("mouseover", (event) => this.#point(event.target));
-    element.addEventListener("click", (event) => this.#point(event.target));
-    element.addEventListener("focusin", (event) => this.#point(event.target));
+    element.addEventListener("mouseover", (event) => this.pinned || this.point(event.target));
+    element.addEventListener("click", (event) => this.#pin(event.target));
+    element.addEventListener("focusin", (event) => this.point(event.target));
     element.addEventListener("keydown", (event) => this.#move(event));
   }
 
   clear() {
     this.element.replaceChildren();
     this.spans = [];
-    this.chosen = null;
+    this.chosen = this.pinned = null;
   }
 
   addPlain(text) {
@@ -31,6 +32,7 @@ export class Characters {
     const span = document.createElement("span");
     span.textContent = text;
     span.dataset.index = this.spans.length;
+    span.classList.toggle("line-end", /^\n+$/.test(text));
     span.tabIndex = this.chosen ? -1 : 0;
     this.chosen ??= span;
     this.spans.push(span);
@@ -38,7 +40,7 @@ export class Characters {
     return span;
   }
 
-  #point(target) {
+  point(target) {
     if (target.dataset.index === undefined) return;
     this.chosen.classList.remove("chosen");
     this.chosen.tabIndex = -1;
@@ -46,6 +48,24 @@ export class Characters {
     target.classList.add("chosen");
     target.tabIndex = 0;
     this.choose(Number(target.dataset.index));
+  }
+
+  release() {
+    this.chosen?.classList.remove("chosen");
+    this.pinned = null;
+    this.choose(null);
+  }
+
+  // A second click releases a token.
+  #pin(target) {
+    if (target.dataset.index === undefined) return;
+    if (target === this.pinned) {
+      this.release();
+      return;
+    }
+    this.pinned = target;
+    this.point(target);
+    target.scrollIntoView({ block: "nearest" });
   }
 
   #move(event) {
@@ -84,7 +104,7 @@ export function showBars(table, likeliest, taken, share, choose = null) {
       button.type = "button";
       button.textContent = named(token);
       button.title = `Go on with “${named(token)}”`;
-      button.addEventListener("click", () => choose(token));
+      row.addEventListener("click", () => choose(token));
       head.append(button);
     } else head.textContent = named(token);
     const text = document.createElement("span");
@@ -97,5 +117,6 @@ export function showBars(table, likeliest, taken, share, choose = null) {
 }
 
 export function percent(probability) {
+  if (probability > 0 && probability < 0.0005) return "< 0.1 %";
   return probability >= 0.0995 ? `${Math.round(100 * probability)} %` : `${(100 * probability).toFixed(1)} %`;
 }

@@ -20,8 +20,9 @@ export class Copies {
   }
 
   // Find the copies in a branch, which is shown.
-  async find(model, { text, prompt, tokens }) {
+  async find({ text, prompt, tokens, request }) {
     this.clear();
+    const model = request?.model;
     this.#text = text;
     const characters = [...text];
     const skipped = Math.max(characters.length - SEARCHED, 0);

@@ -1,8 +1,9 @@
 // The page: which view is shown, which model is talked to.
 
-import { keep, state } from "./address.js";
+import { isLink, keep, state } from "./address.js";
 import { get, lastOnly, Refused } from "./api.js";
 import { showAttention } from "./attention.js";
+import { isOfShakespeare } from "./examples.js";
 import { showRuns } from "./runs.js";
 import { showSurprise } from "./surprise.js";
 import { showWriting } from "./write.js";
@@ -14,7 +15,7 @@ const views = ["write", "surprise", "attention", "runs"];
 export function trouble(error) {
   if (error?.name === "AbortError") return;
   $("trouble").hidden = !error;
-  $("trouble").textContent = error ? error.message.replace("on_unknown", "“Unknown characters”, under More,") : "";
+  $("trouble").textContent = error ? error.message.replace("on_unknown", "“Unknown characters” (Write, More)") : "";
   if (error && !(error instanceof Refused)) throw error;
 }
 
@@ -31,12 +32,24 @@ const page = {
     location.hash = view;
     $(`${view}-form`).requestSubmit();
   },
-  keepText: (view) => keep(view, { model: page.model(), text: $(`${view}-text`).value.slice(-LINKED) }),
+  keepText: (view, more = {}) => keep(view, { model: page.model(), text: $(`${view}-text`).value.slice(-LINKED), ...more }),
+  // The text that a view reads at first is Shakespeare's: another model reads what it has written.
+  fillText(view) {
+    const field = $(`${view}-text`);
+    if (field.value === field.defaultValue && !isOfShakespeare(page.about.corpus)) field.value = page.written() || field.value;
+  },
+  // Call a function when a view is shown, and when there is a model or a link to show: with the state in the address, and
+  // whether it is a new one.
+  onShown(view, run) {
+    document.addEventListener("view", () => page.about && !$(view).hidden && run(state().values, false));
+    document.addEventListener("model", ({ detail }) => $(view).hidden || run(detail, true));
+  },
+  written: () => "", // what the model has written
 };
 
 const ask = lastOnly((name) => get(`v1/models/${name.split("/").map(encodeURIComponent).join("/")}`));
 
-async function chooseModel() {
+async function chooseModel(wanted = new URLSearchParams()) {
   trouble(null);
   try {
     const about = await ask($("model").value);
@@ -46,7 +59,7 @@ async function chooseModel() {
     $("about").textContent =
       `layers: ${num_layers}, heads: ${num_heads}, channels: ${embed_dim}, context: ${context_length}, ` +
       `vocabulary: ${vocab_size}`;
-    document.dispatchEvent(new Event("model"));
+    document.dispatchEvent(new CustomEvent("model", { detail: wanted }));
   } catch (error) {
     trouble(error);
   }
@@ -64,24 +77,36 @@ function chooseView(event) {
   trouble(null);
   if (event) $("main").focus({ preventScroll: true });
   scrollTo(0, 0);
-  document.dispatchEvent(new CustomEvent("view", { detail: view }));
+  if (!isLink()) document.dispatchEvent(new Event("view"));
+}
+
+// Show what a link names; another view without a state keeps its own.
+async function follow() {
+  const { view, values } = state();
+  const wanted = isLink() ? values : new URLSearchParams();
+  if (wanted.has("text") && ["surprise", "attention"].includes(view)) $(`${view}-text`).value = wanted.get("text");
+  const model = wanted.get("model");
+  const isKnown = model === null || [...$("model").options].some(({ value }) => value === model);
+  if (isKnown && model !== null) $("model").value = model;
+  if (page.about === null || wanted.size) await chooseModel(wanted);
+  if (!isKnown) trouble(new Refused(`there is no model “${model}” here: this is what another one writes`));
 }
 
 async function begin() {
-  showWriting(page);
+  page.written = showWriting(page);
   showSurprise(page);
   showAttention(page);
   showRuns(page);
-  addEventListener("hashchange", chooseView);
-  $("model").addEventListener("change", chooseModel);
+  addEventListener("hashchange", (event) => {
+    chooseView(event);
+    if (isLink()) follow();
+  });
+  $("model").addEventListener("change", () => chooseModel());
   chooseView();
   try {
     const { data } = await get("v1/models");
-    const { view, values } = state();
-    const wanted = values.get("model");
-    $("model").replaceChildren(...data.map(({ id }) => new Option(id, id, false, id === wanted)));
-    await chooseModel();
-    if (["surprise", "attention"].includes(view) && values.has("text")) page.open(view, values.get("text"));
+    $("model").replaceChildren(...data.map(({ id }) => new Option(id)));
+    await follow();
   } catch (error) {
     trouble(error);
   }

@@ -1,21 +1,21 @@
 // The view of runs: the loss curve, and how the model learned to write.
 
+import { keep } from "./address.js";
 import { get, lastOnly } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const EVERY_MS = 1500; // a run that is training is asked for again
 const FRAME = { left: 56, right: 632, top: 10, bottom: 250 }; // in the units of the picture
-const WIDTH = 640;
 
 export function showRuns(page) {
   let shown = null; // the run, with its curves
   const ask = lastOnly((name) => get(`runs/${name.split("/").map(encodeURIComponent).join("/")}`));
 
-  async function list() {
+  async function list(values) {
     shown = null;
     try {
       const { data } = await get("runs");
-      const wanted = data.find(({ checkpoints }) => checkpoints.includes(page.model()))?.name;
+      const wanted = values.get("run") ?? data.find(({ checkpoints }) => checkpoints.includes(page.model()))?.name;
       $("run").replaceChildren(...data.map(({ name }) => new Option(name, name, false, name === wanted)));
       if (data.length) await show();
       else $("runs-status").textContent = "No run yet: train a model, and it shows up here.";
@@ -25,12 +25,15 @@ export function showRuns(page) {
   }
 
   async function show() {
+    keep("runs", { run: $("run").value });
     const run = await ask($("run").value);
     if (!run || JSON.stringify(run) === JSON.stringify(shown)) return;
     shown = run;
-    const last = run.val_loss.values.at(-1);
-    $("runs-status").textContent = last === undefined ? "No validation yet." : `Validation loss ${last.toFixed(4)} after ` +
-      `${run.val_loss.steps.at(-1).toLocaleString("en")} steps; the lowest was ${run.lowest_val_loss.toFixed(4)}.`;
+    const { steps, values } = run.val_loss;
+    const others = steps.length > 1 ? `the lowest was ${run.lowest_val_loss.toFixed(4)}` : "the only validation";
+    $("runs-status").textContent = steps.length
+      ? `Validation loss ${values.at(-1).toFixed(4)} after ${steps.at(-1).toLocaleString("en")} steps; ${others}.`
+      : "No validation yet.";
     $("curve").setAttribute("aria-label", `Loss by step. ${$("runs-status").textContent}`);
     draw(run);
     $("film").replaceChildren(...run.samples.map(({ title, text }) => {
@@ -46,8 +49,8 @@ export function showRuns(page) {
 
   // The values of the curves at the step that is pointed at.
   function read(event) {
-    const { left, width } = $("curve").getBoundingClientRect();
-    const place = (((event.clientX - left) / width) * WIDTH - FRAME.left) / (FRAME.right - FRAME.left);
+    const { x } = new DOMPoint(event.clientX, event.clientY).matrixTransform($("curve").getScreenCTM().inverse());
+    const place = (x - FRAME.left) / (FRAME.right - FRAME.left);
     const step = Math.round(place * Math.max(...shown.train_loss.steps, ...shown.val_loss.steps));
     const values = [["training", shown.train_loss], ["validation", shown.val_loss]].filter(([, { steps }]) => steps.length);
     $("curve-value").textContent = values.map(([name, { steps, values }]) => {
@@ -59,8 +62,7 @@ export function showRuns(page) {
   $("curve").addEventListener("pointermove", (event) => shown && read(event));
   setInterval(() => $("runs").hidden || document.hidden || !shown || show().catch(page.trouble), EVERY_MS);
   $("run").addEventListener("change", () => show().catch(page.trouble));
-  document.addEventListener("view", ({ detail }) => detail === "runs" && list());
-  document.addEventListener("model", () => $("runs").hidden || list());
+  page.onShown("runs", list);
 }
 
 function draw({ train_loss, val_loss }) {
@@ -72,10 +74,11 @@ function draw({ train_loss, val_loss }) {
   const x = (step) => FRAME.left + ((FRAME.right - FRAME.left) * step) / most;
   const y = (value) => FRAME.bottom - ((FRAME.bottom - FRAME.top) * (value - low)) / (high - low);
   const parts = [];
-  for (let tick = 0; tick <= 4; tick++) {
-    const value = low + ((high - low) * tick) / 4;
+  for (const value of ticks(low, high)) {
     parts.push(element("line", { x1: FRAME.left, x2: FRAME.right, y1: y(value), y2: y(value) }));
     parts.push(element("text", { x: FRAME.left - 6, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2)));
+  }
+  for (let tick = 0; tick <= 4; tick++) {
     const step = Math.round((most * tick) / 4);
     const anchor = { 0: "start", 4: "end" }[tick] ?? "middle";
     parts.push(element("text", { x: x(step), y: FRAME.bottom + 20, "text-anchor": anchor }, step.toLocaleString("en")));
@@ -86,6 +89,14 @@ function draw({ train_loss, val_loss }) {
   }
   val_loss.steps.forEach((step, index) => parts.push(element("circle", { cx: x(step), cy: y(val_loss.values[index]), r: 3 })));
   return $("curve").replaceChildren(...parts);
+}
+
+// Round values from low to high, three to seven.
+function ticks(low, high) {
+  const power = 10 ** Math.floor(Math.log10((high - low) / 4));
+  const distance = power * [1, 2, 5, 10].find((factor) => factor * power * 7 >= high - low);
+  const first = Math.ceil(low / distance);
+  return Array.from({ length: Math.floor(high / distance) - first + 1 }, (_, index) => (first + index) * distance);
 }
 
 function element(name, attributes, text = "") {

@@ -9,12 +9,15 @@ const SHOWN = 8; // of the likeliest tokens
 
 export function showSurprise(page) {
   let read = null; // the log-probabilities of the text
+  let model = null; // that has read it
   const characters = new Characters($("surprise-result"), showExpected);
   const ask = lastOnly((body) => post("v1/completions", body));
 
   async function measure() {
     page.trouble(null);
+    page.fillText("surprise");
     page.keepText("surprise");
+    model = page.model();
     $("surprise-status").textContent = "Reading …";
     try {
       const body = { model: page.model(), on_unknown: page.onUnknown(), prompt: $("surprise-text").value, max_tokens: 0, echo: true, logprobs: SHOWN };
@@ -23,6 +26,7 @@ export function showSurprise(page) {
       const { text, logprobs } = answer.choices[0]; // without what the model does not know, perhaps
       read = logprobs;
       characters.clear();
+      showExpected(null);
       let bits = 0;
       let unread = 0; // characters that nothing comes before
       parts(text, read.text_offset).forEach((part, index) => {
@@ -42,11 +46,18 @@ export function showSurprise(page) {
         : "Nothing comes before the first token: write more";
     } catch (error) {
       $("surprise-status").textContent = "";
+      characters.clear();
+      showExpected(null);
       page.trouble(error);
     }
   }
 
   function showExpected(index) {
+    if (index === null) {
+      $("expected").textContent = "";
+      $("expected-bars").replaceChildren();
+      return;
+    }
     const logprob = read.token_logprobs[index];
     const name = `“${named(read.tokens[index])}”`;
     if (logprob === null) {
@@ -63,5 +74,6 @@ export function showSurprise(page) {
     event.preventDefault();
     measure();
   });
-  document.addEventListener("model", () => read && !$("surprise").hidden && measure());
+  $("expected-close").addEventListener("click", () => characters.release());
+  page.onShown("surprise", (_, isNew) => (isNew || model !== page.model() ? measure() : page.keepText("surprise")));
 }
