@@ -22,6 +22,14 @@ class CommandParser(OneLineErrorMixin, argparse.ArgumentParser):
             f"minillm {command}", None, description, formatter_class=help_with_defaults, allow_abbrev=False
         )
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Return the value of a flag; Python 3.11 removes `--` also after a flag's equals sign."""
+        if action.option_strings and arg_strings == ["--"]:
+            value = self._get_value(action, "--")
+            self._check_value(action, value)
+            return value
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str, *args: Any, **kwargs: Any) -> NoReturn:
         """Exit with code 2 and a one-line error."""
         unknown = re.match(r"unrecognized arguments: (--[^ =]+)", message)

@@ -182,3 +182,14 @@ def test_a_line_of_the_output_is_one_line_to_every_reader(tmp_path: Path):
     (line,) = (tmp_path / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     assert "é" in line
     assert (json.loads(line)["prompt"], json.loads(line)["text"]) == (prompt, text)
+
+
+def test_two_dashes_can_be_a_prompt_and_a_stop_string(minillm: Run):
+    code, out, err = minillm("predict", "--prompt=--", "--max_new_tokens", 40, "--seed", 1, "--stop=--")
+    assert code == 0
+    assert "--" not in out
+    assert "--prompt=-- " in err
+    assert "--stop=--" in err
+    code, out, err = minillm("predict", "--top_k=--")
+    assert (code, out) == (2, "")
+    assert "invalid int value: '--'" in err
