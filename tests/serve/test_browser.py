@@ -122,6 +122,26 @@ def test_a_link_is_followed_in_a_page_that_is_open(page: Page):
     page.click("#more summary")
 
 
+def test_back_returns_to_the_text_before(page: Page):
+    first = page.locator("#text").text_content()
+    page.click("#die")
+    expect(page.locator("#branch-status")).to_have_text("Text 2 of 2")
+    expect(page.locator("#write-status")).to_contain_text("500 tokens")
+    second = page.locator("#text").text_content()
+    page.locator("#text [data-index]").nth(9).click()
+    page.locator("#why-bars button").nth(1).click()
+    expect(page.locator("#write-status")).to_contain_text("490 tokens")
+    page.go_back()
+    expect(page.locator("#branch-status")).to_have_text("Text 2 of 3")
+    assert page.locator("#text").text_content() == second
+    page.go_back()
+    expect(page.locator("#branch-status")).to_have_text("Text 1 of 3")
+    assert page.locator("#text").text_content() == first
+    assert page.locator("#seed").input_value() == "1"
+    page.go_forward()
+    expect(page.locator("#branch-status")).to_have_text("Text 2 of 3")
+
+
 def test_a_clicked_token_stays_chosen_until_it_is_clicked_again(page: Page):
     tokens = page.locator("#text [data-index]")
     tokens.nth(4).click()

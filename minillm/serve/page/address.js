@@ -8,10 +8,16 @@ export function state() {
   return { view, values: new URLSearchParams(query) };
 }
 
-// Keep the state of the view that is shown; what is null is left out.
-export function keep(view, values) {
-  const given = Object.entries(values).filter(([, value]) => value !== null);
-  history.replaceState(null, "", `#${view}?${new URLSearchParams(given)}`);
+// The state in an address; what is null is left out.
+export function query(values) {
+  return new URLSearchParams(Object.entries(values).filter(([, value]) => value !== null)).toString();
+}
+
+// Keep the state of the view that is shown. The browser's Back returns from a new one to the one before.
+export function keep(view, values, isNew = false) {
+  const hash = `#${view}?${query(values)}`;
+  if (isNew && hash !== location.hash) history.pushState(null, "", hash);
+  else history.replaceState(null, "", hash);
   kept[view] = location.hash;
 }
 

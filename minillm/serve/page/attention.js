@@ -1,7 +1,7 @@
 // The view inside: what each token looked at, in all heads, and what each layer would have said.
 
 import { lastOnly, post } from "./api.js";
-import { Characters, named, percent } from "./characters.js";
+import { Characters, counted, named, percent } from "./characters.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 128; // tokens of a text at most
@@ -27,7 +27,7 @@ export function showAttention(page) {
       characters.clear();
       tokens.forEach((token) => characters.add(token));
       const isPart = tokens.length === Math.min(page.about.context_length, SHOWN);
-      $("attention-status").textContent = isPart ? `The last ${tokens.length} tokens` : `${tokens.length} tokens`;
+      $("attention-status").textContent = `${isPart ? "The last " : ""}${counted(tokens.length)}`;
       showHeads();
       showLens(lens);
       characters.point(characters.spans.at(-1));

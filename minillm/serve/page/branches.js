@@ -50,6 +50,13 @@ export class Branches {
     this.#index = this.#all.length - 1;
   }
 
+  // Show the text that a request has written; false if there is none.
+  select(isRequest) {
+    const index = this.#all.findLastIndex(({ request }) => request && isRequest(request));
+    if (index >= 0) this.#index = index;
+    return index >= 0;
+  }
+
   // A text of its own.
   begin(prompt) {
     this.#add(new Branch(prompt, []));

@@ -116,6 +116,10 @@ export function showBars(table, likeliest, taken, share, choose = null) {
   }
 }
 
+export function counted(tokens) {
+  return `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
+}
+
 export function percent(probability) {
   if (probability > 0 && probability < 0.0005) return "< 0.1 %";
   return probability >= 0.0995 ? `${Math.round(100 * probability)} %` : `${(100 * probability).toFixed(1)} %`;

@@ -1,9 +1,9 @@
 // The view that writes: text streams in, every token shows what it was drawn from, and another one can be chosen there.
 
-import { keep, state } from "./address.js";
+import { keep, query, state } from "./address.js";
 import { post, stream } from "./api.js";
 import { Branches } from "./branches.js";
-import { Characters, named, parts, percent, showBars } from "./characters.js";
+import { Characters, counted, named, parts, percent, showBars } from "./characters.js";
 import { command } from "./command.js";
 import { Copies } from "./copies.js";
 import { examples, showExamples } from "./examples.js";
@@ -38,7 +38,7 @@ export function showWriting(page) {
     let made = 0;
     const drawn = sampling();
     branch.request = { model: page.model(), prompt: branch.text.slice(-LINKED), seed, tokens: count, ...drawn };
-    describe();
+    describe(isFollowed);
     try {
       const scores = page.about.vocab_size <= SCORES.most ? page.about.vocab_size : SCORES.large;
       const body = {
@@ -95,7 +95,7 @@ export function showWriting(page) {
   }
 
   // What belongs to the branch: the buttons, the address and the command.
-  function describe() {
+  function describe(isNew = false) {
     const { request, status, tokens, isEnded } = branches.shown;
     $("stop").disabled = !writing;
     $("continue").disabled = Boolean(writing) || isEnded || !tokens.length;
@@ -104,7 +104,7 @@ export function showWriting(page) {
     $("forward").disabled = !branches.has(1);
     $("branch-status").textContent = branches.count > 1 ? `Text ${branches.number} of ${branches.count}` : "";
     $("command").textContent = request ? command(request) : "";
-    if (request && !$("write").hidden) keep("write", request);
+    if (request && !$("write").hidden) keep("write", request, isNew);
   }
 
   function showWhy(index) {
@@ -174,8 +174,11 @@ export function showWriting(page) {
     offer(examples(page.about));
     writing?.abort();
     writing = null;
-    branches.clear(); // of another model
-    writeFirst();
+    if (branches.select((request) => query(request) === given.toString())) move(0);
+    else {
+      branches.clear(); // of another model, perhaps
+      writeFirst();
+    }
   }
 
   function writeFirst() {
@@ -241,8 +244,4 @@ export function showWriting(page) {
   document.addEventListener("model", beginWithModel);
   document.addEventListener("view", () => (branches.count ? describe() : writeFirst()));
   return () => branches.shown?.text ?? "";
-}
-
-function counted(tokens) {
-  return `${tokens} ${tokens === 1 ? "token" : "tokens"}`;
 }
