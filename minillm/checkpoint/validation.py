@@ -56,7 +56,7 @@ class Checkpoint:
 
     @property
     def lowest_val_loss(self) -> float | None:
-        """Lowest `val_loss` of the run up to this step, in nats per token; None if there is none."""
+        """Lowest `val_loss` of the run up to this step, in nats per token; None without a validation."""
         loss = self.content.get("callbacks", {}).get("Checkpoints", {}).get("best_val_loss")
         return loss if isinstance(loss, float) and math.isfinite(loss) else None
 

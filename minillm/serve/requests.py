@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from minillm.generation.memorization import MIN_MATCH_BYTES
+
 MAX_TOKENS = 4096  # per text
 MAX_PROMPT_LENGTH = 65_536  # characters or tokens
 MAX_CHOICES = 64  # texts per request
@@ -263,6 +265,6 @@ class VerbatimRequest(Request):
 
     model: Name = ""
     text: Annotated[str, Field(max_length=MAX_SEARCHED)]
-    min_length: Annotated[int, Field(ge=15, le=MAX_SEARCHED), INT] = Field(
+    min_length: Annotated[int, Field(ge=MIN_MATCH_BYTES, le=MAX_SEARCHED), INT] = Field(
         20, description="Minimum length of a match, in characters."
     )

@@ -1,5 +1,6 @@
 // The state of a view in the address, so that a reload and a shared link show the same.
 
+export const LINKED = 4000; // characters of a text in an address
 const kept = {}; // the address of each view
 
 // The view and its state, from an address such as #write?prompt=ROMEO&seed=1.

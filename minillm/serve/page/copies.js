@@ -4,7 +4,6 @@ import { lastOnly, post, Refused } from "./api.js";
 
 const $ = (id) => document.getElementById(id);
 const SEARCHED = 8192; // characters that the server looks for at a time
-const SHORTEST = 15; // characters of a match
 
 export class Copies {
   #found = []; // matches with their first token and the one after their last
@@ -27,7 +26,7 @@ export class Copies {
     const characters = [...text];
     const skipped = Math.max(characters.length - SEARCHED, 0);
     try {
-      const body = { model, text: characters.slice(skipped).join(""), min_length: SHORTEST };
+      const body = { model, text: characters.slice(skipped).join(""), min_length: Number($("copies-length").min) };
       const answer = await this.#ask(body);
       if (!answer || this.#text !== text) return; // another text is shown by now
       const ends = [];

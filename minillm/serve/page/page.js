@@ -1,6 +1,6 @@
 // The page: which view is shown, which model is talked to.
 
-import { isLink, keep, state } from "./address.js";
+import { isLink, keep, LINKED, state } from "./address.js";
 import { get, lastOnly, Refused } from "./api.js";
 import { showAttention } from "./attention.js";
 import { isOfShakespeare } from "./examples.js";
@@ -18,8 +18,6 @@ export function trouble(error) {
   $("trouble").textContent = error ? error.message.replace("on_unknown", "“Unknown characters” (Write, More)") : "";
   if (error && !(error instanceof Refused)) throw error;
 }
-
-const LINKED = 4000; // characters of a text in an address
 
 const page = {
   model: () => $("model").value,

@@ -1,6 +1,6 @@
 // The view that writes: text streams in, every token shows what it was drawn from, and another one can be chosen there.
 
-import { keep, query, state } from "./address.js";
+import { keep, LINKED, query, state } from "./address.js";
 import { post, stream } from "./api.js";
 import { Branches } from "./branches.js";
 import { Characters, counted, named, parts, percent, showBars } from "./characters.js";
@@ -15,7 +15,6 @@ const $ = (id) => document.getElementById(id);
 const SCORES = { most: 127, large: 20 }; // log-probabilities by place: all of characters, the likeliest of byte pairs
 const READ = 60_000; // characters of a text that are sent: the model sees only its end
 const FOLDED = 400; // characters of a long prompt that stay visible above the text
-const LINKED = 4000; // characters of a prompt in an address
 
 const isVisible = ({ top, bottom }) => bottom > 0 && top < innerHeight;
 
